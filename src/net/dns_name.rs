@@ -1,0 +1,273 @@
+//! A DNS host name in its one canonical form.
+//!
+//! Lower case, A-labels, no trailing dot. It is not a pattern and not an address: text whose last
+//! label looks like a number never becomes a name, because resolvers read such text as an address
+//! (`0x7f.1`, `2130706433`).
+
+use std::{fmt, sync::Arc};
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+
+/// A host name as it is matched, resolved, dialled and logged.
+///
+/// RFC 1123 §2.1 letters, digits and inner hyphens, and `_`, which is seen in practice. At most
+/// 253 bytes, labels of at most 63 (RFC 1035 §2.3.4). Cloning is cheap.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DnsName(Arc<str>);
+
+/// Why a text is not a host name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DnsNameError {
+    /// An A-label that does not decode and encode to itself (RFC 5891 §5.4).
+    #[error("has an `xn--` label that is not a valid A-label")]
+    ALabel,
+    /// An octet outside letters, digits, `-`, `_` and `.`.
+    #[error("has a character other than letters, digits, `-`, `_` and `.`")]
+    Alphabet,
+    /// Nothing there at all.
+    #[error("is empty")]
+    Empty,
+    /// Two dots in a row, a leading dot, or more than one trailing dot.
+    #[error("has an empty label (two dots in a row, or a dot at the start)")]
+    EmptyLabel,
+    /// A label that starts or ends with a hyphen.
+    #[error("has a label that starts or ends with a hyphen")]
+    Hyphen,
+    /// A label of more than 63 bytes.
+    #[error("has a label longer than 63 characters")]
+    LabelTooLong,
+    /// The last label is a number, so that resolvers take the text for an address.
+    #[error("ends in a number but is not an IPv4 address in its usual form (a.b.c.d)")]
+    Numeric,
+    /// More than 253 bytes.
+    #[error("is longer than 253 characters")]
+    TooLong,
+}
+
+impl DnsName {
+    /// The longest name, in bytes, without its trailing dot (RFC 1035 §2.3.4).
+    pub const MAX_LEN: usize = 253;
+
+    /// Parses a name as it stands on the wire: ASCII, any case, at most one trailing dot.
+    ///
+    /// # Errors
+    ///
+    /// Says which rule the text breaks; nothing is ever repaired.
+    pub fn parse(text: &[u8]) -> Result<Self, DnsNameError> {
+        let text = text.strip_suffix(b".").unwrap_or(text);
+        if text.is_empty() {
+            return Err(DnsNameError::Empty);
+        }
+        if !text.iter().all(|&byte| is_name_byte(byte)) {
+            return Err(DnsNameError::Alphabet);
+        }
+        // Reported before the length of a label, because it says more about a very long text.
+        if text.len() > Self::MAX_LEN {
+            return Err(DnsNameError::TooLong);
+        }
+        let lower: String = text.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+        let mut last = "";
+        let mut has_a_label = false;
+        for label in lower.split('.') {
+            check_label(label)?;
+            has_a_label |= label.starts_with("xn--");
+            last = label;
+        }
+        if looks_numeric(last) {
+            return Err(DnsNameError::Numeric);
+        }
+        if has_a_label && !round_trips(&lower) {
+            return Err(DnsNameError::ALabel);
+        }
+        Ok(Self(lower.into()))
+    }
+
+    /// The canonical text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is `localhost` or a name under it, which never go to DNS (RFC 6761 §6.3).
+    #[must_use]
+    pub fn is_localhost(&self) -> bool {
+        self.is_in("localhost")
+    }
+
+    /// Whether no public resolver can answer for the name: one label only, or a zone that is
+    /// reserved for private use.
+    #[must_use]
+    pub fn is_in_local_zone(&self) -> bool {
+        !self.0.contains('.') || LOCAL_ZONES.iter().any(|zone| self.is_in(zone))
+    }
+
+    /// Whether this is the zone itself or a name under it.
+    fn is_in(&self, zone: &str) -> bool {
+        self.0.strip_suffix(zone).is_some_and(|head| head.is_empty() || head.ends_with('.'))
+    }
+}
+
+/// Zones that exist inside networks only: RFC 6761 §6.3, RFC 6762 §3 and appendix G, RFC 8375,
+/// ICANN's reservation of `.internal` (2024), and `localdomain` of hosts files.
+const LOCAL_ZONES: &[&str] = &[
+    "corp",
+    "home",
+    "home.arpa",
+    "internal",
+    "intranet",
+    "lan",
+    "local",
+    "localdomain",
+    "localdomain4",
+    "localdomain6",
+    "localhost",
+    "private",
+];
+
+impl fmt::Display for DnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for DnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Turns U-labels of a policy file into A-labels (UTS 46, non-transitional) and folds case.
+///
+/// For text an administrator wrote; text from the wire must be ASCII already. ASCII text comes
+/// back in lower case and is not validated further: [`DnsName::parse`] does that.
+///
+/// # Errors
+///
+/// [`DnsNameError::ALabel`] if UTS 46 refuses the text.
+pub fn to_a_labels(text: &str) -> Result<String, DnsNameError> {
+    if text.is_ascii() {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Uts46::new()
+        .to_ascii(text.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::Ignore)
+        .map(|ascii| ascii.into_owned())
+        .map_err(|_| DnsNameError::ALabel)
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
+fn check_label(label: &str) -> Result<(), DnsNameError> {
+    match label.as_bytes() {
+        [] => Err(DnsNameError::EmptyLabel),
+        [b'-', ..] | [.., b'-'] => Err(DnsNameError::Hyphen),
+        bytes if bytes.len() > 63 => Err(DnsNameError::LabelTooLong),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `inet_aton` and its relatives would read a text with this last label as an address.
+fn looks_numeric(label: &str) -> bool {
+    match label.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
+/// Whether every A-label decodes, and encodes to the very same text.
+fn round_trips(lower: &str) -> bool {
+    let (unicode, valid) =
+        Uts46::new().to_unicode(lower.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
+    valid.is_ok()
+        && Uts46::new()
+            .to_ascii(
+                unicode.as_bytes(),
+                AsciiDenyList::EMPTY,
+                Hyphens::Allow,
+                DnsLength::VerifyAllowRootDot,
+            )
+            .is_ok_and(|ascii| ascii == lower)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_forms() {
+        for (text, canonical) in [
+            ("example.com", "example.com"),
+            ("ExAmPlE.CoM.", "example.com"),
+            ("foo_bar.example.com", "foo_bar.example.com"),
+            ("r3---sn-a5.example.com", "r3---sn-a5.example.com"),
+            ("xn--bcher-kva.test", "xn--bcher-kva.test"),
+            ("XN--BCHER-KVA.test", "xn--bcher-kva.test"),
+            ("1.2.3.4.example.com", "1.2.3.4.example.com"),
+            ("localhost", "localhost"),
+            ("foo.0xg", "foo.0xg"),
+        ] {
+            assert_eq!(DnsName::parse(text.as_bytes()).unwrap().as_str(), canonical, "{text}");
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_rule() {
+        let long_label = "a".repeat(64);
+        let long_name = "a.".repeat(127) + "com";
+        for (text, error) in [
+            ("", DnsNameError::Empty),
+            (".", DnsNameError::Empty),
+            ("a..b", DnsNameError::EmptyLabel),
+            (".a", DnsNameError::EmptyLabel),
+            ("a.b..", DnsNameError::EmptyLabel),
+            ("-a.b", DnsNameError::Hyphen),
+            ("a-.b", DnsNameError::Hyphen),
+            ("b\u{fc}cher.test", DnsNameError::Alphabet),
+            ("a b", DnsNameError::Alphabet),
+            ("a%2eb", DnsNameError::Alphabet),
+            ("*.a", DnsNameError::Alphabet),
+            ("2130706433", DnsNameError::Numeric),
+            ("127.1", DnsNameError::Numeric),
+            ("0x7f.0x1", DnsNameError::Numeric),
+            ("a.0x", DnsNameError::Numeric),
+            ("xn--a.test", DnsNameError::ALabel),
+            ("xn--example-.com", DnsNameError::Hyphen),
+            (long_label.as_str(), DnsNameError::LabelTooLong),
+            (long_name.as_str(), DnsNameError::TooLong),
+        ] {
+            assert_eq!(DnsName::parse(text.as_bytes()), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn u_labels_become_a_labels() {
+        assert_eq!(to_a_labels("B\u{fc}cher.test").unwrap(), "xn--bcher-kva.test");
+        assert_eq!(to_a_labels("ABC").unwrap(), "abc");
+    }
+
+    #[test]
+    fn localhost_has_a_label_boundary() {
+        for (text, expected) in
+            [("localhost", true), ("a.localhost", true), ("notlocalhost", false), ("l.host", false)]
+        {
+            assert_eq!(DnsName::parse(text.as_bytes()).unwrap().is_localhost(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn local_zones() {
+        for (text, expected) in [
+            ("intranet", true),
+            ("router.local", true),
+            ("metadata.google.internal", true),
+            ("nas.home.arpa", true),
+            ("arpa.example", false),
+            ("local.example.com", false),
+            ("notlocal.test", false),
+        ] {
+            let name = DnsName::parse(text.as_bytes()).unwrap();
+            assert_eq!(name.is_in_local_zone(), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What a decision is: a permit, or a denial with its reason.
+//!
+//! A [`Permit`] is the proof that a request may leave, and a [`VettedAddress`] that an address may
+//! be dialled for it. Both have private fields: only this module's parent can make one, so no
+//! socket can be opened without having asked.
+
+use std::net::SocketAddr;
+
+use super::RuleId;
+use crate::net::Authority;
+
+/// Leave for one destination, given by one rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    authority: Authority,
+    rule: RuleId,
+    exemption: Exemption,
+}
+
+/// Whether a permit reaches local addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exemption {
+    /// The allow names exactly this local host: `localhost`, or this very literal.
+    NamedExactly,
+    /// No exemption.
+    None,
+}
+
+/// An address that may be dialled for a permit, and its port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VettedAddress(SocketAddr);
+
+/// A refusal by policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denial {
+    /// Why.
+    pub reason: Reason,
+    /// The rule that decided, if one did.
+    pub rule: Option<RuleId>,
+}
+
+/// Why a policy refuses. The words are Codex's where Codex has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// A deny rule matches.
+    Denied,
+    /// No allow rule matches.
+    NotAllowed,
+    /// The destination is local or private, and nothing permits that.
+    NotAllowedLocal,
+    /// Allowed, but on other ports only.
+    PortNotAllowed,
+    /// `enabled = false`.
+    ProxyDisabled,
+}
+
+impl Permit {
+    pub(super) fn new(authority: Authority, rule: RuleId, exemption: Exemption) -> Self {
+        Self { authority, rule, exemption }
+    }
+
+    /// The destination the leave is for.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The rule that gave it.
+    #[must_use]
+    pub fn rule(&self) -> RuleId {
+        self.rule
+    }
+
+    pub(super) fn exemption(&self) -> Exemption {
+        self.exemption
+    }
+}
+
+impl VettedAddress {
+    pub(super) fn new(address: SocketAddr) -> Self {
+        Self(address)
+    }
+
+    /// Where to dial.
+    #[must_use]
+    pub fn socket_addr(self) -> SocketAddr {
+        self.0
+    }
+}
+
+impl Denial {
+    pub(super) fn by_rule(reason: Reason, rule: RuleId) -> Self {
+        Self { reason, rule: Some(rule) }
+    }
+
+    pub(super) fn built_in(reason: Reason) -> Self {
+        Self { reason, rule: None }
+    }
+}
+
+impl Reason {
+    /// The word for it in JSON, audit records and refusals.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::NotAllowed => "not_allowed",
+            Self::NotAllowedLocal => "not_allowed_local",
+            Self::PortNotAllowed => "port_not_allowed",
+            Self::ProxyDisabled => "proxy_disabled",
+        }
+    }
+}

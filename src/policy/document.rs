@@ -1,0 +1,360 @@
+//! The policy file as it is written: every value with the place it stands at.
+//!
+//! The only reader of `requirements.toml`. It knows keys, types and shapes; what a pattern means
+//! is not its business. Nothing of a file with errors is used.
+
+use std::ops::Range;
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    List, Problem,
+    keys::{self, TABLE, Unknown},
+};
+use crate::net::Port;
+
+/// A requirements file, syntactically sound.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    /// The table that is ours, if the file has it.
+    pub(super) network: Option<Network>,
+    /// Top-level keys and tables that belong to somebody else.
+    pub(super) foreign: Vec<String>,
+}
+
+/// `[experimental_network]`.
+#[derive(Debug, Default)]
+pub(super) struct Network {
+    pub(super) enabled: Option<bool>,
+    pub(super) allow_local_binding: Option<bool>,
+    pub(super) allow_non_loopback_proxy: Option<bool>,
+    pub(super) http_port: Option<Port>,
+    /// In the order of the file.
+    pub(super) entries: Vec<Entry>,
+    /// Where the list of allows begins, to point at when nothing in it matches.
+    pub(super) allow_at: Option<usize>,
+}
+
+/// One pattern of a list.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) text: String,
+    pub(super) span: Range<usize>,
+    pub(super) list: List,
+    /// The key it stands under, for messages.
+    pub(super) key: &'static str,
+}
+
+/// The largest policy file that is read, in bytes.
+pub(super) const MAX_BYTES: usize = 64 << 20;
+
+/// Reads a file; with errors among the problems, the document is not to be used.
+pub(super) fn read(bytes: &[u8]) -> (Document, Vec<Problem>) {
+    let text = match decode(bytes) {
+        Ok(text) => text,
+        Err(problem) => return (Document::default(), vec![problem]),
+    };
+    let (root, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let problems = errors.iter().map(|error| syntax_problem(text, error)).collect();
+        return (Document::default(), problems);
+    }
+    let mut reader = Reader::default();
+    let mut document = Document::default();
+    for (key, value) in in_file_order(root.get_ref()) {
+        if key.get_ref() == TABLE {
+            document.network = Some(reader.network(key, value));
+        } else {
+            document.foreign.push(key.get_ref().to_string());
+        }
+    }
+    (document, reader.problems)
+}
+
+fn decode(bytes: &[u8]) -> Result<&str, Problem> {
+    if bytes.len() > MAX_BYTES {
+        return Err(Problem::error(0..0, "file is larger than 64 MiB")
+            .with_help("split the policy, or deny with wildcards"));
+    }
+    if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+        return Err(Problem::error(0..2, "file is UTF-16; TOML is UTF-8")
+            .with_help("save the file as UTF-8"));
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let byte = bytes.get(at).copied().unwrap_or(0);
+        Problem::error(at..at + 1, format!("byte 0x{byte:02x} at offset {at} is not valid UTF-8"))
+            .with_help("save the file as UTF-8")
+    })
+}
+
+fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(0..0);
+    let offending = text.get(span.clone()).unwrap_or("");
+    let message = match shorten(offending) {
+        quoted if quoted.is_empty() => format!("invalid TOML: {}", error.message()),
+        quoted => format!("invalid TOML: {}: `{quoted}`", error.message()),
+    };
+    let problem = Problem::error(span, message);
+    let problem = match error.message() {
+        message if message.contains("recursion") => {
+            problem.with_help("nesting is limited to 80 levels")
+        }
+        message if message.contains("duplicate") => problem.with_help("keep one of them"),
+        _ => problem,
+    };
+    match offending.contains('\r') {
+        true => problem.with_help("end each line with a line feed"),
+        false => problem,
+    }
+}
+
+/// At most 60 characters of a text, control characters escaped.
+pub(super) fn shorten(text: &str) -> String {
+    let mut short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    if text.chars().nth(60).is_some() {
+        short.push_str("...");
+    }
+    short
+}
+
+fn in_file_order<'t, 'i>(
+    table: &'t DeTable<'i>,
+) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+/// Collects problems while it walks.
+#[derive(Default)]
+struct Reader {
+    problems: Vec<Problem>,
+}
+
+type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
+type Value<'i> = Spanned<DeValue<'i>>;
+
+impl Reader {
+    fn network(&mut self, key: &Key<'_>, value: &Value<'_>) -> Network {
+        let mut network = Network::default();
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type(TABLE, "a table", value);
+            return network;
+        };
+        let entries = in_file_order(table);
+        self.shapes(&entries, "domains", &["allowed_domains", "denied_domains"]);
+        self.shapes(&entries, "unix_sockets", &["allow_unix_sockets"]);
+        for (key, value) in entries {
+            let at = key.span().start;
+            match key.get_ref().as_ref() {
+                "enabled" => network.enabled = self.boolean(key, value),
+                "allow_local_binding" => network.allow_local_binding = self.boolean(key, value),
+                "dangerously_allow_non_loopback_proxy" => {
+                    network.allow_non_loopback_proxy = self.boolean(key, value);
+                }
+                "managed_allowed_domains_only"
+                | "dangerously_allow_all_unix_sockets"
+                | "allow_upstream_proxy" => {
+                    self.boolean(key, value);
+                }
+                "http_port" => network.http_port = self.port(key, value),
+                "socks_port" => {
+                    self.port(key, value);
+                }
+                "allowed_domains" => {
+                    network.allow_at.get_or_insert(at);
+                    self.list("allowed_domains", List::Allow, value, &mut network.entries);
+                }
+                "denied_domains" => {
+                    self.list("denied_domains", List::Deny, value, &mut network.entries);
+                }
+                "domains" => {
+                    network.allow_at.get_or_insert(at);
+                    self.domains(value, &mut network.entries);
+                }
+                "allow_unix_sockets" => self.socket_list(value),
+                "unix_sockets" => self.socket_table(value),
+                unknown => self.unknown(unknown, key),
+            }
+        }
+        if network.enabled.is_none() {
+            self.problems.push(
+                Problem::warning(key.span(), "`enabled` is not set; the policy is in force")
+                    .with_help("write `enabled = true`: Codex starts its proxy only then"),
+            );
+        }
+        network
+    }
+
+    /// Two shapes of one thing in one document: an error at whichever stands second.
+    fn shapes(&mut self, entries: &[(&Key<'_>, &Value<'_>)], canonical: &str, legacy: &[&str]) {
+        let of = |name: &str| entries.iter().find(|(key, _)| key.get_ref() == name);
+        let Some((table, _)) = of(canonical) else { return };
+        for old in legacy {
+            let Some((list, _)) = of(old) else { continue };
+            let second = if list.span().start > table.span().start { list } else { table };
+            self.problems.push(
+                Problem::error(
+                    second.span(),
+                    format!("`{canonical}` and `{old}` cannot be combined"),
+                )
+                .with_help(format!("move the entries of `{old}` into `{canonical}`")),
+            );
+        }
+    }
+
+    fn unknown(&mut self, name: &str, key: &Key<'_>) {
+        let quoted = shorten(name);
+        self.problems.push(match keys::classify(name) {
+            Unknown::Typo(known) => Problem::error(key.span(), format!("unknown key `{quoted}`"))
+                .with_help(format!("did you mean `{known}`?")),
+            Unknown::Other => {
+                Problem::warning(key.span(), format!("unknown key `{quoted}` is ignored"))
+                    .with_help(format!("known keys: {}", keys::KEYS.join(", ")))
+            }
+        });
+    }
+
+    fn boolean(&mut self, key: &Key<'_>, value: &Value<'_>) -> Option<bool> {
+        let DeValue::Boolean(boolean) = value.get_ref() else {
+            self.wrong_type(key.get_ref(), "a boolean (`true` or `false`)", value);
+            return None;
+        };
+        Some(*boolean)
+    }
+
+    fn port(&mut self, key: &Key<'_>, value: &Value<'_>) -> Option<Port> {
+        let DeValue::Integer(integer) = value.get_ref() else {
+            self.wrong_type(key.get_ref(), "a port from 1 to 65535", value);
+            return None;
+        };
+        let number = u16::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let port = number.and_then(Port::new);
+        if port.is_none() {
+            self.problems.push(
+                Problem::error(
+                    value.span(),
+                    format!("`{}` is not a port: it must be from 1 to 65535", key.get_ref()),
+                )
+                .with_help("the default is 3128 for `http_port` and 8081 for `socks_port`"),
+            );
+        }
+        port
+    }
+
+    fn list(&mut self, key: &'static str, list: List, value: &Value<'_>, out: &mut Vec<Entry>) {
+        let DeValue::Array(array) = value.get_ref() else {
+            self.wrong_type(key, "a list of patterns", value);
+            return;
+        };
+        for item in array.iter() {
+            let DeValue::String(text) = item.get_ref() else {
+                self.wrong_type(key, "a list of patterns, each a string", item);
+                continue;
+            };
+            out.push(Entry { text: text.to_string(), span: item.span(), list, key });
+        }
+    }
+
+    fn domains(&mut self, value: &Value<'_>, out: &mut Vec<Entry>) {
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type("domains", "a table of pattern = \"allow\" or \"deny\"", value);
+            return;
+        };
+        for (key, verdict) in in_file_order(table) {
+            let list = match verdict.get_ref() {
+                DeValue::String(word) if word == "allow" => List::Allow,
+                DeValue::String(word) if word == "deny" => List::Deny,
+                DeValue::String(word) => {
+                    self.problems.push(wrong_verdict("domains", key, word, verdict));
+                    continue;
+                }
+                DeValue::Table(_) => {
+                    self.problems.push(unquoted_pattern(key));
+                    continue;
+                }
+                DeValue::Integer(_)
+                | DeValue::Float(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_)
+                | DeValue::Array(_) => {
+                    self.wrong_type(&shorten(key.get_ref()), "\"allow\" or \"deny\"", verdict);
+                    continue;
+                }
+            };
+            let text = key.get_ref().to_string();
+            out.push(Entry { text, span: key.span(), list, key: "domains" });
+        }
+    }
+
+    fn socket_list(&mut self, value: &Value<'_>) {
+        let DeValue::Array(array) = value.get_ref() else {
+            self.wrong_type("allow_unix_sockets", "a list of socket paths", value);
+            return;
+        };
+        for item in array.iter() {
+            let DeValue::String(path) = item.get_ref() else {
+                self.wrong_type("allow_unix_sockets", "a list of socket paths", item);
+                continue;
+            };
+            self.socket_path(path, item.span());
+        }
+    }
+
+    fn socket_table(&mut self, value: &Value<'_>) {
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type("unix_sockets", "a table of path = \"allow\" or \"deny\"", value);
+            return;
+        };
+        for (key, verdict) in in_file_order(table) {
+            self.socket_path(key.get_ref(), key.span());
+            let DeValue::String(word) = verdict.get_ref() else {
+                self.wrong_type(&shorten(key.get_ref()), "\"allow\" or \"deny\"", verdict);
+                continue;
+            };
+            // `none` is how older files say deny.
+            if !matches!(word.as_ref(), "allow" | "deny" | "none") {
+                self.problems.push(wrong_verdict("unix_sockets", key, word, verdict));
+            }
+        }
+    }
+
+    fn socket_path(&mut self, path: &str, span: Range<usize>) {
+        if !path.starts_with('/') || path.contains('\0') {
+            self.problems.push(
+                Problem::error(span, format!("`{}` is not an absolute path", shorten(path)))
+                    .with_help("write the whole path of the socket, from `/`"),
+            );
+        }
+    }
+
+    fn wrong_type(&mut self, key: &str, expected: &str, value: &Value<'_>) {
+        self.problems.push(Problem::error(
+            value.span(),
+            format!("`{key}` must be {expected}, not {}", article(value.get_ref().type_str())),
+        ));
+    }
+}
+
+fn wrong_verdict(table: &str, key: &Key<'_>, word: &str, verdict: &Value<'_>) -> Problem {
+    let (key, word) = (shorten(key.get_ref()), shorten(word));
+    Problem::error(verdict.span(), format!("`{word}` is no verdict for `{key}` in `{table}`"))
+        .with_help("write \"allow\" or \"deny\", in lower case")
+}
+
+/// `domains.example.com = "allow"` makes a table `example`, not a pattern.
+fn unquoted_pattern(key: &Key<'_>) -> Problem {
+    Problem::error(key.span(), format!("`{}` in `domains` is a table", shorten(key.get_ref())))
+        .with_help("put the pattern in quotes: `domains.\"example.com\" = \"allow\"`")
+}
+
+fn article(type_name: &str) -> String {
+    match type_name.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        true => format!("an {type_name}"),
+        false => format!("a {type_name}"),
+    }
+}

@@ -1,0 +1,340 @@
+//! The decision: may this request leave, and may this address be dialled for it.
+//!
+//! The order of a decision is fixed: switched off, denied, local, not allowed, wrong port; then,
+//! after DNS and for every address, denied and local again. Every way into the proxy, `exeat
+//! check` and `exeat bench` ask here, so a checker and an enforcer cannot disagree.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{
+    Denial, Egress, List, Permit, Reason, Rule, RuleId, Ruleset, Shape, VettedAddress,
+    decision::Exemption,
+    matcher::{Candidate, Matcher},
+};
+use crate::net::{Authority, Host, IpClass, Port};
+
+/// A policy in force: rules, switches, and the operator's exceptions.
+#[derive(Debug)]
+pub struct Policy {
+    generation: u64,
+    ruleset: Ruleset,
+    deny: Matcher,
+    allow: Matcher,
+    egress: Egress,
+}
+
+impl Policy {
+    /// Makes a policy of rules. `generation` counts the policies of one process.
+    #[must_use]
+    pub fn new(ruleset: Ruleset, egress: Egress, generation: u64) -> Self {
+        let deny = Matcher::new(&ruleset.rules, List::Deny);
+        let allow = Matcher::new(&ruleset.rules, List::Allow);
+        Self { generation, ruleset, deny, allow, egress }
+    }
+
+    /// Decides by name or literal, without DNS.
+    ///
+    /// # Errors
+    ///
+    /// The denial, with the rule that decided.
+    pub fn decide(&self, authority: &Authority) -> Result<Permit, Denial> {
+        if !self.ruleset.enabled {
+            return Err(Denial::built_in(Reason::ProxyDisabled));
+        }
+        if let Some(rule) = self.denying_rule(&authority.host) {
+            return Err(Denial::by_rule(Reason::Denied, rule));
+        }
+        let reach = self.reach(&authority.host);
+        let mut too_wide = false;
+        let allowing = self.allow.candidates(&authority.host).filter(|candidate| {
+            let fits = self.opens(*candidate, reach);
+            too_wide |= !fits;
+            fits
+        });
+        match best(allowing, authority.port) {
+            Allowing::Rule(rule) => {
+                let exemption = match reach {
+                    Reach::Local => Exemption::NamedExactly,
+                    Reach::LocalZone | Reach::Public => Exemption::None,
+                };
+                Ok(Permit::new(authority.clone(), rule, exemption))
+            }
+            Allowing::OtherPort(rule) => Err(Denial::by_rule(Reason::PortNotAllowed, rule)),
+            Allowing::Nothing if too_wide || reach == Reach::Local => {
+                Err(Denial::built_in(Reason::NotAllowedLocal))
+            }
+            Allowing::Nothing => Err(Denial::built_in(Reason::NotAllowed)),
+        }
+    }
+
+    /// Judges one resolved address for a permit.
+    ///
+    /// # Errors
+    ///
+    /// The denial, if the address is denied or local and nothing exempts it.
+    pub fn vet(&self, permit: &Permit, address: IpAddr) -> Result<VettedAddress, Denial> {
+        let address = address.to_canonical();
+        let judged = IpClass::judged_address(address, &self.egress.nat64);
+        let denying = [address, judged]
+            .into_iter()
+            .find_map(|address| self.deny.address_candidates(address).next());
+        if let Some(candidate) = denying {
+            return Err(Denial::by_rule(Reason::Denied, candidate.rule));
+        }
+        let destination = SocketAddr::new(address, permit.authority().port.number());
+        let own = self.egress.is_own_listener(destination);
+        if own || !self.may_reach(permit, address) {
+            return Err(Denial::built_in(Reason::NotAllowedLocal));
+        }
+        Ok(VettedAddress::new(destination))
+    }
+
+    /// The rule behind an id of this policy.
+    #[must_use]
+    pub fn rule(&self, id: RuleId) -> Option<&Rule> {
+        self.ruleset.rules.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// The rules and switches it was made of.
+    #[must_use]
+    pub fn ruleset(&self) -> &Ruleset {
+        &self.ruleset
+    }
+
+    /// Which policy of this process it is, from 1.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn denying_rule(&self, host: &Host) -> Option<RuleId> {
+        let found = self.deny.candidates(host).next();
+        let found = found.or_else(|| match host {
+            // A literal that embeds an IPv4 address is judged by that one too.
+            Host::Ip(address) => self
+                .deny
+                .address_candidates(IpClass::judged_address(*address, &self.egress.nat64))
+                .next(),
+            Host::Name(_) => None,
+        });
+        found.map(|candidate| candidate.rule)
+    }
+
+    /// How local a host is under this policy, by its name or literal alone.
+    fn reach(&self, host: &Host) -> Reach {
+        let binding = self.ruleset.allow_local_binding == Some(true);
+        match host {
+            Host::Name(_) if binding => Reach::Public,
+            Host::Name(name) if name.is_localhost() => Reach::Local,
+            Host::Name(name) if name.is_in_local_zone() => Reach::LocalZone,
+            Host::Name(_) => Reach::Public,
+            Host::Ip(address) => match IpClass::of(*address, &self.egress.nat64) {
+                IpClass::Global => Reach::Public,
+                IpClass::Special(_) if binding => Reach::Public,
+                IpClass::Metadata(_) | IpClass::Special(_) => Reach::Local,
+            },
+        }
+    }
+
+    /// Whether an allow rule is narrow enough for a host that is that local.
+    fn opens(&self, candidate: Candidate, reach: Reach) -> bool {
+        self.rule(candidate.rule).is_some_and(|rule| match reach {
+            Reach::Public => true,
+            Reach::LocalZone => *rule.pattern.shape() != Shape::Any,
+            Reach::Local => rule.pattern.is_exact(),
+        })
+    }
+
+    /// Whether an address is public, or something lets this permit reach it all the same.
+    fn may_reach(&self, permit: &Permit, address: IpAddr) -> bool {
+        let exempt = match (permit.exemption(), &permit.authority().host) {
+            (Exemption::NamedExactly, Host::Ip(literal)) => *literal == address,
+            (Exemption::NamedExactly, Host::Name(_)) => address.is_loopback(),
+            (Exemption::None, _) => false,
+        };
+        exempt
+            || match IpClass::of(address, &self.egress.nat64) {
+                IpClass::Global => true,
+                IpClass::Metadata(_) => false,
+                IpClass::Special(_) => match self.ruleset.allow_local_binding {
+                    Some(true) => true,
+                    Some(false) => false,
+                    None => self.is_private_exception(&permit.authority().host, address),
+                },
+            }
+    }
+
+    fn is_private_exception(&self, host: &Host, address: IpAddr) -> bool {
+        let named = matches!(host, Host::Name(_))
+            && self.egress.private_names.iter().any(|pattern| pattern.matches(host));
+        named || self.egress.private_ranges.iter().any(|range| range.contains(&address))
+    }
+}
+
+/// How local a host is, and so how narrow an allow must be to open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// This machine, a literal that is not globally reachable, a metadata service: by name only.
+    Local,
+    /// A name that exists inside networks only: by any pattern but `*`.
+    LocalZone,
+    /// Anything else.
+    Public,
+}
+
+/// The most specific allow, its port considered.
+enum Allowing {
+    Nothing,
+    OtherPort(RuleId),
+    Rule(RuleId),
+}
+
+fn best(candidates: impl Iterator<Item = Candidate>, port: Port) -> Allowing {
+    let mut other_port = Allowing::Nothing;
+    for candidate in candidates {
+        if candidate.port.is_none_or(|only| only == port) {
+            return Allowing::Rule(candidate.rule);
+        }
+        if matches!(other_port, Allowing::Nothing) {
+            other_port = Allowing::OtherPort(candidate.rule);
+        }
+    }
+    other_port
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::policy::{Outcome, Review, Source};
+
+    fn policy(text: &str, egress: Egress) -> Policy {
+        let source = Arc::new(Source::file("/etc/requirements.toml"));
+        let review = Review::of(format!("[experimental_network]\n{text}").as_bytes(), &source);
+        let Outcome::Ruleset(ruleset) = review.outcome else { panic!("{:?}", review.problems) };
+        Policy::new(ruleset, egress, 1)
+    }
+
+    fn verdict(policy: &Policy, target: &str) -> &'static str {
+        let authority = Authority::parse_connect(target.as_bytes()).unwrap();
+        policy.decide(&authority).map_or_else(|denial| denial.reason.as_str(), |_| "allow")
+    }
+
+    fn vet(policy: &Policy, target: &str, address: &str) -> &'static str {
+        let authority = Authority::parse_connect(target.as_bytes()).unwrap();
+        let permit = policy.decide(&authority).unwrap();
+        let vetted = policy.vet(&permit, address.parse().unwrap());
+        vetted.map_or_else(|denial| denial.reason.as_str(), |_| "allow")
+    }
+
+    #[test]
+    fn order_of_a_decision() {
+        let policy = policy(
+            r#"
+            allowed_domains = ["*.example.com", "10.0.0.1", "localhost:3000", "*", "a.test:8443"]
+            denied_domains = ["*.exfil.example.com", "8.8.4.4", "127.0.0.2"]
+            "#,
+            Egress::default(),
+        );
+        for (target, expected) in [
+            ("a.example.com:443", "allow"),
+            ("x.exfil.example.com:443", "denied"),
+            ("8.8.4.4:443", "denied"),
+            ("[64:ff9b::808:404]:443", "denied"),
+            ("8.8.8.8:443", "allow"),
+            ("127.0.0.2:80", "denied"),
+            ("127.0.0.1:80", "not_allowed_local"),
+            ("10.0.0.1:80", "allow"),
+            ("10.0.0.2:80", "not_allowed_local"),
+            ("169.254.169.254:80", "not_allowed_local"),
+            ("localhost:3000", "allow"),
+            ("localhost:3001", "port_not_allowed"),
+            ("a.localhost:80", "not_allowed_local"),
+            ("a.test:443", "allow"),
+            ("router.local:80", "not_allowed_local"),
+            ("intranet:80", "not_allowed_local"),
+        ] {
+            assert_eq!(verdict(&policy, target), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn ports_and_the_switch() {
+        let ports = policy("allowed_domains = [\"a.test:8443\"]", Egress::default());
+        assert_eq!(verdict(&ports, "a.test:8443"), "allow");
+        assert_eq!(verdict(&ports, "a.test:443"), "port_not_allowed");
+        assert_eq!(verdict(&ports, "b.test:443"), "not_allowed");
+        let off = policy("enabled = false\nallowed_domains = [\"a.test\"]", Egress::default());
+        assert_eq!(verdict(&off, "a.test:443"), "proxy_disabled");
+    }
+
+    #[test]
+    fn addresses_after_dns() {
+        let policy = policy(
+            "allowed_domains = [\"a.test\", \"10.0.0.1\", \"localhost\"]\n\
+             denied_domains = [\"9.9.*\", \"1.1.1.1\"]",
+            Egress::default(),
+        );
+        for (target, address, expected) in [
+            ("a.test:443", "8.8.8.8", "allow"),
+            ("a.test:443", "10.0.0.1", "not_allowed_local"),
+            ("a.test:443", "::ffff:10.0.0.1", "not_allowed_local"),
+            ("a.test:443", "1.1.1.1", "denied"),
+            ("a.test:443", "::ffff:1.1.1.1", "denied"),
+            ("a.test:443", "64:ff9b::101:101", "denied"),
+            ("a.test:443", "9.9.9.9", "denied"),
+            ("10.0.0.1:80", "10.0.0.1", "allow"),
+            ("10.0.0.1:80", "10.0.0.2", "not_allowed_local"),
+            ("localhost:80", "127.0.0.1", "allow"),
+            ("localhost:80", "10.0.0.1", "not_allowed_local"),
+        ] {
+            assert_eq!(vet(&policy, target, address), expected, "{target} {address}");
+        }
+    }
+
+    #[test]
+    fn local_binding_and_exceptions() {
+        let operator = || Egress {
+            private_names: vec![crate::policy::Pattern::parse("*.corp.test").unwrap()],
+            private_ranges: vec!["10.20.0.0/16".parse().unwrap()],
+            listeners: vec!["127.0.0.1:3128".parse().unwrap()],
+            ..Egress::default()
+        };
+        let allow = "allowed_domains = [\"**.corp.test\", \"169.254.169.254\"]";
+        let unset = policy(allow, operator());
+        assert_eq!(vet(&unset, "a.corp.test:80", "192.168.0.1"), "allow");
+        assert_eq!(vet(&unset, "corp.test:80", "192.168.0.1"), "not_allowed_local");
+        assert_eq!(vet(&unset, "corp.test:80", "10.20.3.4"), "allow");
+        assert_eq!(vet(&unset, "a.corp.test:80", "169.254.169.254"), "not_allowed_local");
+        assert_eq!(vet(&unset, "a.corp.test:3128", "127.0.0.1"), "not_allowed_local");
+        assert_eq!(vet(&unset, "169.254.169.254:80", "169.254.169.254"), "allow");
+
+        let ceiling = policy(&format!("allow_local_binding = false\n{allow}"), operator());
+        assert_eq!(vet(&ceiling, "a.corp.test:80", "192.168.0.1"), "not_allowed_local");
+        assert_eq!(vet(&ceiling, "corp.test:80", "10.20.3.4"), "not_allowed_local");
+
+        let on = policy(&format!("allow_local_binding = true\n{allow}"), operator());
+        assert_eq!(vet(&on, "corp.test:80", "192.168.0.1"), "allow");
+        assert_eq!(vet(&on, "corp.test:80", "169.254.169.254"), "not_allowed_local");
+        assert_eq!(vet(&on, "corp.test:3128", "127.0.0.1"), "not_allowed_local");
+    }
+
+    #[test]
+    fn the_deciding_rule_is_the_most_specific() {
+        let policy = policy(
+            "allowed_domains = [\"*\", \"**.example.com\", \"*.api.example.com\", \"e*\"]",
+            Egress::default(),
+        );
+        for (target, pattern) in [
+            ("x.api.example.com:443", "*.api.example.com"),
+            ("api.example.com:443", "**.example.com"),
+            ("evil.test:443", "e*"),
+            ("other.test:443", "*"),
+        ] {
+            let authority = Authority::parse_connect(target.as_bytes()).unwrap();
+            let permit = policy.decide(&authority).unwrap();
+            assert_eq!(policy.rule(permit.rule()).unwrap().pattern.to_string(), pattern);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `*` and `?` inside a pattern, with Codex's meaning: `*` is any run of characters, dots
+//! included; `?` is exactly one; anchored at both ends.
+//!
+//! Not a file glob: there are no classes, braces or escapes. The matcher takes at most
+//! pattern × text steps, so a hostile pair cannot run away.
+
+use std::fmt;
+
+/// A pattern with wildcards inside a label, in canonical (lower-case, A-label) form.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Glob {
+    reach: Reach,
+    body: Box<str>,
+}
+
+/// What a leading `*.` or `**.` adds, expanded as Codex expands it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    /// No prefix: the body alone.
+    Body,
+    /// `*.`: one character or more, a dot, the body.
+    Below,
+    /// `**.`: the body alone, or anything below it.
+    BodyAndBelow,
+}
+
+impl Glob {
+    pub(crate) fn new(reach: Reach, body: &str) -> Self {
+        Self { reach, body: body.into() }
+    }
+
+    /// Whether the whole of `text` (a canonical host, addresses without brackets) matches.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let body = self.body.as_bytes();
+        let below = || matches_below(body, text.as_bytes());
+        match self.reach {
+            Reach::Body => matches(body, text.as_bytes()),
+            Reach::Below => below(),
+            Reach::BodyAndBelow => matches(body, text.as_bytes()) || below(),
+        }
+    }
+
+    /// Whether this was written over an address (`192.168.*`, `2001:db8:*`) rather than a name.
+    #[must_use]
+    pub fn is_over_address(&self) -> bool {
+        let dotted =
+            self.body.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'*' | b'?'))
+                && self.body.bytes().any(|b| b.is_ascii_digit())
+                && (self.body.contains('.') || self.reach != Reach::Body);
+        dotted || self.body.contains(':')
+    }
+
+    /// How many characters are spelled out: the more, the more specific.
+    pub(crate) fn literal_len(&self) -> usize {
+        self.body.bytes().filter(|byte| !matches!(byte, b'*' | b'?')).count()
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.reach {
+            Reach::Body => "",
+            Reach::Below => "*.",
+            Reach::BodyAndBelow => "**.",
+        })?;
+        f.write_str(&self.body)
+    }
+}
+
+/// `?*.body`: some dot with at least one character before it starts the body.
+fn matches_below(body: &[u8], text: &[u8]) -> bool {
+    let mut dots = text.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'.');
+    dots.any(|(at, _)| text.get(at + 1..).is_some_and(|rest| matches(body, rest)))
+}
+
+/// Two cursors and one place to go back to: the last star, and how much it has eaten.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut retry = None;
+    loop {
+        match (pattern.get(p), text.get(t)) {
+            (None, None) => return true,
+            (Some(b'*'), _) => {
+                retry = Some((p, t));
+                p += 1;
+                continue;
+            }
+            (Some(b'?'), Some(_)) => {
+                (p, t) = (p + 1, t + 1);
+                continue;
+            }
+            (Some(want), Some(have)) if want == have => {
+                (p, t) = (p + 1, t + 1);
+                continue;
+            }
+            (_, _) => {}
+        }
+        let Some((star, eaten)) = retry.filter(|(_, eaten)| *eaten < text.len()) else {
+            return false;
+        };
+        (p, t) = (star + 1, eaten + 1);
+        retry = Some((star, eaten + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codex_meaning() {
+        let region = Glob::new(Reach::Body, "region*.v2.argotunnel.com");
+        for (text, expected) in [
+            ("region1.v2.argotunnel.com", true),
+            ("region.v2.argotunnel.com", true),
+            ("region1.evil.v2.argotunnel.com", true),
+            ("xregion1.v2.argotunnel.com", false),
+            ("foo.region1.v2.argotunnel.com", false),
+            ("region1.v2.argotunnel.com.evil", false),
+        ] {
+            assert_eq!(region.matches(text), expected, "{text}");
+        }
+        let build = Glob::new(Reach::Body, "build-?.ci");
+        assert!(build.matches("build-1.ci"));
+        assert!(!build.matches("build-.ci") && !build.matches("build-12.ci"));
+    }
+
+    #[test]
+    fn prefixes_expand() {
+        let below = Glob::new(Reach::Below, "a*.b");
+        assert!(below.matches("x.a1.b") && !below.matches("a1.b") && !below.matches(".a1.b"));
+        let both = Glob::new(Reach::BodyAndBelow, "a*.b");
+        assert!(both.matches("x.a1.b") && both.matches("a1.b"));
+    }
+
+    #[test]
+    fn over_addresses() {
+        for (glob, expected) in [
+            (Glob::new(Reach::Body, "192.168.*"), true),
+            (Glob::new(Reach::Below, "0.1"), true),
+            (Glob::new(Reach::Body, "2001:db8:*"), true),
+            (Glob::new(Reach::Body, "*1*"), false),
+            (Glob::new(Reach::Body, "*.*"), false),
+            (Glob::new(Reach::Body, "10.*.example"), false),
+        ] {
+            assert_eq!(glob.is_over_address(), expected, "{glob}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! From `requirements.toml` to a decision, and the decision to a permit.
+//!
+//! The path: [`Review`] reads a file into a [`Ruleset`] or into problems; [`Policy`] answers
+//! [`Policy::decide`] for an authority and [`Policy::vet`] for each resolved address. Pure:
+//! functions of values, no files, clock, sockets or logging. A [`Permit`] and a
+//! [`VettedAddress`] can be made nowhere else.
+
+mod decision;
+mod document;
+mod egress;
+mod evaluate;
+mod glob;
+mod keys;
+mod matcher;
+mod pattern;
+mod problem;
+pub mod reference;
+mod review;
+mod rule;
+
+pub use decision::{Denial, Permit, Reason, VettedAddress};
+pub use egress::Egress;
+pub use evaluate::Policy;
+pub use glob::Glob;
+pub use pattern::{Pattern, PatternError, Shape};
+pub use problem::{LineIndex, Position, Problem, Severity};
+pub use review::{Outcome, Review, Ruleset};
+pub use rule::{List, Rule, RuleId, Source};

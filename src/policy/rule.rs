@@ -1,0 +1,123 @@
+//! A rule: a pattern, the list it stands in, and where that is written.
+
+use std::{cmp::Reverse, fmt, sync::Arc};
+
+use super::{Pattern, Shape};
+use crate::net::Host;
+
+/// Which list a rule stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum List {
+    /// `allowed_domains`, or `"allow"` in `domains`.
+    Allow,
+    /// `denied_domains`, or `"deny"` in `domains`.
+    Deny,
+}
+
+/// Where a policy comes from, as people are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    path: String,
+    name: String,
+}
+
+/// A rule of a policy. Its number says in which order the rules were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(pub(super) u32);
+
+/// A pattern with its verdict and its place in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Which hosts.
+    pub pattern: Pattern,
+    /// Allow or deny.
+    pub list: List,
+    /// In which file.
+    pub source: Arc<Source>,
+    /// On which line of it, from 1.
+    pub line: usize,
+}
+
+impl List {
+    /// `allow` or `deny`, as in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// The key that people know the list by.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Allow => "allowed_domains",
+            Self::Deny => "denied_domains",
+        }
+    }
+}
+
+impl Source {
+    /// A file by its path; clients are shown the last part only.
+    #[must_use]
+    pub fn file(path: impl Into<String>) -> Self {
+        let path = path.into();
+        let name = path.rsplit(['/', '\\']).next().unwrap_or(&path).to_owned();
+        Self { path, name }
+    }
+
+    /// A preset that is compiled in.
+    #[must_use]
+    pub fn preset(name: &str) -> Self {
+        Self { path: format!("preset:{name}"), name: format!("preset:{name}") }
+    }
+
+    /// The whole path, for the operator.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The file's name alone, for clients.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Rule {
+    /// Whether the rule speaks about the host; the port is not looked at.
+    ///
+    /// A glob over addresses matches names too when it denies, as in Codex, and addresses only
+    /// when it allows.
+    #[must_use]
+    pub fn matches(&self, host: &Host) -> bool {
+        let addresses_only = self.list == List::Allow
+            && matches!(self.pattern.shape(), Shape::Glob(glob) if glob.is_over_address());
+        !(addresses_only && matches!(host, Host::Name(_))) && self.pattern.matches(host)
+    }
+
+    /// Smaller is more specific: the order in which matching rules are named as deciding.
+    pub(super) fn specificity(&self) -> (u8, Reverse<usize>) {
+        match self.pattern.shape() {
+            Shape::Address(_) | Shape::Exact(_) => (0, Reverse(0)),
+            Shape::Subdomains(base) | Shape::Tree(base) => (1, Reverse(base.as_str().len())),
+            Shape::Glob(glob) => (2, Reverse(glob.literal_len())),
+            Shape::Any => (3, Reverse(0)),
+        }
+    }
+}
+
+/// `pattern, file:line`, as in refusals.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}:{}", self.pattern, self.source.name, self.line)
+    }
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

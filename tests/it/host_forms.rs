@@ -1,0 +1,174 @@
+//! Every spelling of a host in the corpus gets its verdict, as CONNECT target and in absolute-form.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use exeat::{
+    net::{Authority, Scheme, Target},
+    policy::{Egress, Outcome, Policy, Review, Source},
+};
+use serde_json::Value;
+
+const P1: &str = r#"
+[experimental_network]
+enabled = true
+allowed_domains = ["example.com", "*.example.com"]
+denied_domains = ["*.exfil.example.com"]
+"#;
+
+const P2: &str = r#"
+[experimental_network]
+enabled = true
+allowed_domains = ["*"]
+denied_domains = [
+    "*.exfil.example.com", "denied.test", "*.denied.test", "xn--bcher-kva.test",
+    "8.8.4.4", "2001:4860:4860::8844",
+]
+"#;
+
+/// Rows whose verdict for absolute-form is not kept: `http://example.com:443//` is a URL with the
+/// path `//`, which RFC 3986 and WHATWG read alike; the row takes the slash for part of the port.
+const NOT_KEPT: &[(&str, &str)] = &[("HF-0707", "absolute"), ("HF-0753", "absolute")];
+
+#[derive(Debug, Clone, PartialEq)]
+enum Verdict {
+    AllowAs(String),
+    BadRequest,
+    Deny,
+}
+
+#[test]
+fn own_rows() {
+    run(include_str!("../corpus/host_forms.jsonl"), 400);
+}
+
+#[test]
+fn web_platform_rows() {
+    run(include_str!("../corpus/host_forms_wpt.jsonl"), 900);
+}
+
+fn run(rows: &str, at_least: usize) {
+    let policies = [("P1", policy(P1)), ("P2", policy(P2))];
+    let mut faults = Vec::new();
+    let mut swapped: BTreeMap<String, usize> = BTreeMap::new();
+    let mut count = 0;
+    for row in rows.lines() {
+        let row: Value = serde_json::from_str(row).unwrap();
+        for context in ["connect", "absolute"] {
+            let contexts = row["contexts"].as_array().unwrap();
+            let not_kept = NOT_KEPT.contains(&(row["id"].as_str().unwrap(), context));
+            if not_kept || !contexts.iter().any(|c| c == context) {
+                continue;
+            }
+            for (name, policy) in &policies {
+                count += 1;
+                let found = judge(policy, &target(&row, context), context);
+                match compare(&row, context, name, &found) {
+                    Fit::Right => {}
+                    Fit::Swapped => {
+                        *swapped.entry(row["class"].as_str().unwrap().to_owned()).or_default() += 1;
+                    }
+                    Fit::Wrong(expected) => faults.push(format!(
+                        "{} {context} {name} {}: {found:?}, not {expected}",
+                        row["id"], row["input"]
+                    )),
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} of {count}:\n{}", faults.len(), faults.join("\n"));
+    assert!(count >= at_least, "the corpus has shrunk to {count} cases");
+    let swapped: usize = swapped.values().sum();
+    assert_eq!(swapped, 0, "deny and bad_request swapped");
+}
+
+fn policy(text: &str) -> Policy {
+    let review = Review::of(text.as_bytes(), &Arc::new(Source::file("requirements.toml")));
+    let Outcome::Ruleset(ruleset) = review.outcome else { panic!("{:?}", review.problems) };
+    Policy::new(ruleset, Egress::default(), 1)
+}
+
+/// The request target that carries the row's input.
+pub(crate) fn target(row: &Value, context: &str) -> Vec<u8> {
+    let input = match row["input_b64"].as_str() {
+        Some(encoded) => base64(encoded),
+        None => row["input"].as_str().unwrap().as_bytes().to_vec(),
+    };
+    let mut target = Vec::new();
+    match (row["kind"].as_str().unwrap(), context) {
+        ("host", "connect") => {
+            target.extend(input);
+            target.extend(b":443");
+        }
+        ("host" | "authority", "absolute") => {
+            target.extend(b"http://");
+            target.extend(input);
+            target.extend(b"/");
+        }
+        _ => target.extend(input),
+    }
+    target
+}
+
+fn judge(policy: &Policy, target: &[u8], context: &str) -> Verdict {
+    let authority = match context {
+        "connect" => Authority::parse_connect(target).ok(),
+        _ => Target::parse(target)
+            .ok()
+            .filter(|target| target.scheme == Scheme::Http)
+            .map(|target| target.authority),
+    };
+    let Some(authority) = authority else { return Verdict::BadRequest };
+    match policy.decide(&authority) {
+        Ok(permit) => Verdict::AllowAs(permit.authority().host.to_bare_string()),
+        Err(_) => Verdict::Deny,
+    }
+}
+
+enum Fit {
+    Right,
+    Swapped,
+    Wrong(String),
+}
+
+fn compare(row: &Value, context: &str, policy: &str, found: &Verdict) -> Fit {
+    let expected = match &row["by_context"][context][policy] {
+        Value::String(verdict) => verdict.clone(),
+        _ => row["expect"][policy].as_str().unwrap().to_owned(),
+    };
+    let found = match found {
+        Verdict::AllowAs(host) => format!("allow_as:{host}"),
+        Verdict::BadRequest => "bad_request".to_owned(),
+        Verdict::Deny => "deny".to_owned(),
+    };
+    // A remark may follow the verdict in brackets, a port after a space.
+    let fits = |verdict: &str| verdict.split(' ').next() == Some(found.as_str());
+    let also = row["also_ok"][policy].as_array().into_iter().flatten();
+    if fits(&expected) || also.filter_map(Value::as_str).any(fits) {
+        Fit::Right
+    } else if !found.starts_with("allow") && !expected.starts_with("allow") {
+        Fit::Swapped
+    } else {
+        Fit::Wrong(expected)
+    }
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    let value = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let mut out = Vec::new();
+    let (mut bits, mut held) = (0_u32, 0);
+    for byte in text.bytes().filter(|byte| *byte != b'=') {
+        bits = bits << 6 | u32::from(value(byte));
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+        }
+    }
+    out
+}
