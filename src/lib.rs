@@ -1,3 +1,12 @@
 //! The map.
+pub mod app;
+pub mod cli;
+pub mod dns;
 pub mod net;
+pub mod observe;
 pub mod policy;
+pub mod proxy;
+pub mod requirements;
+pub mod settings;
+pub mod source;
+pub mod upstream;

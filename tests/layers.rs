@@ -5,10 +5,35 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// Every top-level module, lowest first, with the modules it may import.
-const MAY_IMPORT: &[(&str, &[&str])] = &[("net", &[]), ("policy", &["net"])];
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("net", &[]),
+    ("policy", &["net"]),
+    ("requirements", &["net", "policy"]),
+    ("settings", &["net", "policy", "requirements"]),
+    ("observe", &["net", "policy", "requirements", "settings"]),
+    ("source", &["net", "policy", "requirements", "settings"]),
+    ("dns", &["net", "policy", "requirements", "settings"]),
+    ("upstream", &["net", "policy", "dns"]),
+    ("proxy", &["net", "policy", "settings", "observe", "dns", "upstream"]),
+    (
+        "app",
+        &[
+            "net",
+            "policy",
+            "requirements",
+            "settings",
+            "observe",
+            "source",
+            "dns",
+            "upstream",
+            "proxy",
+        ],
+    ),
+    ("cli", &["net", "policy", "requirements", "settings", "observe", "source", "app"]),
+];
 
 /// What the pure modules never name.
-const PURE: &[&str] = &["net", "policy"];
+const PURE: &[&str] = &["net", "policy", "requirements"];
 const IMPURE_PATHS: &[&str] = &[
     "tokio::",
     "hyper::",

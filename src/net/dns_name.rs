@@ -73,7 +73,7 @@ impl DnsName {
             has_a_label |= label.starts_with("xn--");
             last = label;
         }
-        if looks_numeric(last) {
+        if Self::looks_numeric(last) {
             return Err(DnsNameError::Numeric);
         }
         if has_a_label && !round_trips(&lower) {
@@ -99,6 +99,16 @@ impl DnsName {
     #[must_use]
     pub fn is_in_local_zone(&self) -> bool {
         !self.0.contains('.') || LOCAL_ZONES.iter().any(|zone| self.is_in(zone))
+    }
+
+    /// Whether `inet_aton` and its relatives would read a text with this last label (in lower case)
+    /// as an address.
+    #[must_use]
+    pub fn looks_numeric(label: &str) -> bool {
+        match label.strip_prefix("0x") {
+            Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            None => label.bytes().all(|byte| byte.is_ascii_digit()),
+        }
     }
 
     /// Whether this is the zone itself or a name under it.
@@ -164,14 +174,6 @@ fn check_label(label: &str) -> Result<(), DnsNameError> {
         [b'-', ..] | [.., b'-'] => Err(DnsNameError::Hyphen),
         bytes if bytes.len() > 63 => Err(DnsNameError::LabelTooLong),
         _ => Ok(()),
-    }
-}
-
-/// Whether `inet_aton` and its relatives would read a text with this last label as an address.
-fn looks_numeric(label: &str) -> bool {
-    match label.strip_prefix("0x") {
-        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        None => label.bytes().all(|byte| byte.is_ascii_digit()),
     }
 }
 

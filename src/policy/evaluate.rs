@@ -111,10 +111,10 @@ impl Policy {
         let found = self.deny.candidates(host).next();
         let found = found.or_else(|| match host {
             // A literal that embeds an IPv4 address is judged by that one too.
-            Host::Ip(address) => self
-                .deny
-                .address_candidates(IpClass::judged_address(*address, &self.egress.nat64))
-                .next(),
+            Host::Ip(address) => {
+                let judged = IpClass::judged_address(*address, &self.egress.nat64);
+                self.deny.candidates(&Host::Ip(judged)).next()
+            }
             Host::Name(_) => None,
         });
         found.map(|candidate| candidate.rule)

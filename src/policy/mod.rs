@@ -11,6 +11,7 @@ mod egress;
 mod evaluate;
 mod glob;
 mod keys;
+mod lint;
 mod matcher;
 mod pattern;
 mod problem;

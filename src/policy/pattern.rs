@@ -57,6 +57,9 @@ pub enum Shape {
 /// Why a text is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
+    /// A glob over IPv6 addresses in a spelling no address is shown in.
+    #[error("can match no IPv6 address as it is usually written")]
+    AddressGlob,
     /// `{`, `}` or `\`.
     #[error("has `{0}`, which is not part of the pattern language")]
     Alternation(char),
@@ -195,6 +198,9 @@ impl PatternError {
     pub fn help(&self, text: &str) -> String {
         let text = text.trim();
         match self {
+            Self::AddressGlob => {
+                "write groups as RFC 5952 does, such as `2001:db8:*`; write IPv4 as IPv4".into()
+            }
             Self::Alternation(_) => "write one pattern for each alternative".into(),
             Self::Brackets => "brackets are for IPv6 addresses only: `[2001:db8::1]`".into(),
             Self::Cidr => "list the addresses, or use a glob such as `192.168.*`".into(),
@@ -299,8 +305,10 @@ fn split_port(text: &str) -> Result<(&str, Option<Port>), PatternError> {
 }
 
 fn parse_shape(text: &str) -> Result<Shape, PatternError> {
-    let text = text.strip_suffix('.').unwrap_or(text);
-    let text = fold(text)?;
+    let text = fold(text.strip_suffix('.').unwrap_or(text))?;
+    if text.ends_with('.') {
+        return Err(DnsNameError::EmptyLabel.into());
+    }
     if text == "*" {
         return Ok(Shape::Any);
     }
@@ -349,28 +357,32 @@ fn fold(text: &str) -> Result<String, PatternError> {
     let is_dot = |c| matches!(c, '.' | '\u{3002}' | '\u{ff0e}' | '\u{ff61}');
     let labels: Result<Vec<String>, PatternError> = text
         .split(is_dot)
-        .map(|label| match label.contains(['*', '?']) && !label.is_ascii() {
-            true => Err(PatternError::WildcardUnicode),
-            false => Ok(to_a_labels(label)?),
+        .map(|label| match label.is_ascii() {
+            true => Ok(label.to_ascii_lowercase()),
+            false if label.contains(['*', '?']) => Err(PatternError::WildcardUnicode),
+            false => converted(label),
         })
         .collect();
     Ok(labels?.join("."))
 }
 
+/// A label's `xn--` form. Compatibility characters can turn into syntax (a full-width asterisk
+/// into `*`), after the syntax has been looked at, so nothing but a name may come out.
+fn converted(label: &str) -> Result<String, PatternError> {
+    let ascii = to_a_labels(label)?;
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if ascii.bytes().all(legal) { Ok(ascii) } else { Err(DnsNameError::Alphabet.into()) }
+}
+
 /// Refuses globs that no legal host can match.
 fn check_glob(glob: Glob, body: &str) -> Result<Glob, PatternError> {
-    let over_ipv6 = body.contains(':');
-    let legal = |byte: u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'_' | b'.' | b'*' | b'?')
-            || (over_ipv6 && byte == b':')
-    };
+    if body.contains(':') {
+        return if may_match_ipv6(body) { Ok(glob) } else { Err(PatternError::AddressGlob) };
+    }
+    let legal =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'*' | b'?');
     if !body.bytes().all(legal) {
         return Err(DnsNameError::Alphabet.into());
-    }
-    if over_ipv6 {
-        let hex = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.' | b'*' | b'?');
-        return if body.bytes().all(hex) { Ok(glob) } else { Err(DnsNameError::Alphabet.into()) };
     }
     if glob.literal_len() > DnsName::MAX_LEN {
         return Err(DnsNameError::TooLong.into());
@@ -388,13 +400,24 @@ fn check_glob(glob: Glob, body: &str) -> Result<Glob, PatternError> {
         if label.starts_with('-') || label.ends_with('-') {
             return Err(DnsNameError::Hyphen.into());
         }
-        last_is_number =
-            !wild && (label.starts_with("0x") || label.bytes().all(|b| b.is_ascii_digit()));
+        last_is_number = !wild && DnsName::looks_numeric(label);
     }
     if last_is_number && !glob.is_over_address() {
         return Err(DnsNameError::Numeric.into());
     }
     Ok(glob)
+}
+
+/// Whether some address could be written like that: hex groups without leading zeros, as RFC 5952
+/// writes them. Mapped addresses are IPv4 addresses here, so no dots either.
+fn may_match_ipv6(body: &str) -> bool {
+    let group = |group: &str| {
+        let wild = group.contains(['*', '?']);
+        group.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'*' | b'?'))
+            && (wild || group.len() <= 4)
+            && (wild || group.len() <= 1 || !group.starts_with('0'))
+    };
+    body.split(':').count() <= 9 && body.split(':').all(group)
 }
 
 /// One to three decimal numbers, as the end of a dotted quad.
@@ -435,6 +458,7 @@ mod tests {
             ("192.168.*", "192.168.*"),
             ("*.0.1", "*.0.1"),
             ("2001:db8:*", "2001:db8:*"),
+            ("foo*.0xg", "foo*.0xg"),
             ("*._tcp.example.com", "*._tcp.example.com"),
         ] {
             let pattern = Pattern::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -475,6 +499,13 @@ mod tests {
             ("b\u{fc}*.test", PatternError::WildcardUnicode),
             ("a..*", PatternError::Name(DnsNameError::EmptyLabel)),
             ("foo*.123", PatternError::Name(DnsNameError::Numeric)),
+            ("\u{ff0a}", PatternError::Name(DnsNameError::Alphabet)),
+            ("\u{ff0a}.example.com", PatternError::Name(DnsNameError::Alphabet)),
+            ("a\u{2047}.com", PatternError::Name(DnsNameError::Alphabet)),
+            ("example.com..", PatternError::Name(DnsNameError::EmptyLabel)),
+            ("::*..", PatternError::Name(DnsNameError::EmptyLabel)),
+            ("::ffff:10.0.0.*", PatternError::AddressGlob),
+            ("2001:0db8:*", PatternError::AddressGlob),
         ] {
             assert_eq!(Pattern::parse(text), Err(error.clone()), "{text}");
             assert!(!error.help(text).is_empty());

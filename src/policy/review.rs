@@ -11,6 +11,7 @@ use std::{
 use super::{
     List, Pattern, PatternError, Problem, Rule, Severity, Shape, Source,
     document::{self, Document, Entry, Network},
+    lint,
     problem::LineIndex,
 };
 use crate::net::Port;
@@ -125,6 +126,7 @@ fn compile(
     problems: &mut Vec<Problem>,
 ) -> Vec<Rule> {
     let mut rules = Vec::with_capacity(entries.len());
+    let mut spans = Vec::with_capacity(entries.len());
     let mut seen = Seen::default();
     for entry in entries {
         let Some(pattern) = parse(entry, problems) else { continue };
@@ -138,8 +140,10 @@ fn compile(
         }
         seen.note(entry, &pattern);
         let line = lines.line(entry.span.start);
+        spans.push(entry.span.clone());
         rules.push(Rule { pattern, list: entry.list, source: Arc::clone(source), line });
     }
+    problems.extend(lint::shadowed(&rules, &spans));
     rules
 }
 

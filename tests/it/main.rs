@@ -10,4 +10,5 @@
 )]
 
 mod host_forms;
+mod patterns;
 mod policy_files;

@@ -1,0 +1,352 @@
+//! Composition: from settings to a running proxy. The only place that picks implementations.
+//!
+//! The invariant: a policy that cannot be compiled never replaces one that could; at the start it
+//! stops the program.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    dns::{DnsStartError, Resolver},
+    observe::{Audit, AuditError, Counters},
+    policy::{Egress, List, Policy, Problem, Ruleset},
+    proxy::{Bound, Context, ListenError, listen},
+    requirements::{self, Applied, Rejected},
+    settings::{Private, Settings},
+    source::{self, LocateError, PolicySource, ReadError, Snapshot},
+    upstream::Pool,
+};
+
+/// A proxy that listens but does not accept yet.
+pub struct App {
+    bound: Bound,
+    context: Arc<Context>,
+    policies: watch::Sender<Arc<Policy>>,
+    egress: Egress,
+    source: Arc<PolicySource>,
+    /// What is in force.
+    snapshot: Snapshot,
+    system_denies: usize,
+    warnings: Vec<Problem>,
+    audit_thread: Option<JoinHandle<()>>,
+    drain: Duration,
+}
+
+/// Why a proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The audit target cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// DNS cannot be set up.
+    #[error(transparent)]
+    Dns(#[from] DnsStartError),
+    /// The addresses of this machine cannot be read.
+    #[error("cannot read the addresses of this machine: {0}")]
+    Interfaces(io::Error),
+    /// The socket cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// There is no policy.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// Listening beyond loopback was neither asked for nor allowed, or is forbidden.
+    #[error("{address} is not a loopback address: {why}")]
+    NotLoopback {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// What forbids it, and the cure.
+        why: &'static str,
+    },
+    /// The policy cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The policy has errors.
+    #[error("policy {} cannot be used", .0.source.path())]
+    Rejected(Box<Rejected>),
+}
+
+/// Where the proxy listens when nobody says so.
+const DEFAULT_PORT: u16 = 3128;
+
+/// How often idle origin connections are looked through.
+const SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// How long tasks have to notice that they are aborted.
+const ABORT_GRACE: Duration = Duration::from_secs(2);
+
+impl App {
+    /// Reads the policy, binds, and puts everything together. `system_file` is
+    /// [`source::SYSTEM_FILE`] but for tests.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is missing or wrong; nothing is left running.
+    pub fn start(settings: Settings, system_file: &Path) -> Result<Self, StartError> {
+        let source = Arc::new(PolicySource::locate(&settings.chosen, system_file)?);
+        let snapshot = source.read()?;
+        let Applied { ruleset, warnings, system_denies } =
+            apply(&snapshot).map_err(|rejected| StartError::Rejected(Box::new(rejected)))?;
+        let address = listen_address(&settings, &ruleset)?;
+        let bound = Bound::new(address)?;
+        let own = own_networks()?;
+        let egress = egress(&settings, &bound, &own);
+        let counters = Arc::new(Counters::default());
+        let resolver = Resolver::new(&settings.dns, settings.timeouts.dns)?;
+        let (audit, audit_thread) =
+            Audit::start(&settings.audit, settings.audit_queue, Arc::clone(&counters))?;
+        let policy = Policy::new(ruleset, egress.clone(), 1);
+        let (policies, policy) = watch::channel(Arc::new(policy));
+        let limits = settings.limits;
+        let drain = settings.timeouts.drain;
+        let context = Arc::new(Context {
+            policy,
+            resolver,
+            pool: Pool::new(
+                limits.idle_per_origin,
+                limits.idle_origins,
+                settings.timeouts.idle_origin,
+            ),
+            audit,
+            counters,
+            clients: settings.listen.clients.unwrap_or_else(|| default_clients(&bound, &own)),
+            limits,
+            timeouts: settings.timeouts,
+            tasks: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            requests: AtomicU64::new(0),
+        });
+        Ok(Self {
+            bound,
+            context,
+            policies,
+            egress,
+            source,
+            snapshot,
+            system_denies,
+            warnings,
+            audit_thread,
+            drain,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.bound.address()
+    }
+
+    /// The policy it starts with, in one line: where from, and how many rules.
+    #[must_use]
+    pub fn policy_summary(&self) -> String {
+        let policy = Arc::clone(&self.context.policy.borrow());
+        summary(&self.source, policy.ruleset(), self.system_denies)
+    }
+
+    /// Warnings about the policy, drawn over its text.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let text = String::from_utf8_lossy(&self.snapshot.chosen.bytes).into_owned();
+        let path = self.source.name();
+        self.warnings.iter().map(move |warning| warning.draw(&text, path, false))
+    }
+
+    /// Serves until `shutdown` is ready, then lets work finish. `hangup` is notified to read the
+    /// policy at once and to reopen the audit file.
+    pub async fn run(self, shutdown: impl Future<Output = ()>, hangup: Arc<Notify>) {
+        let Self {
+            bound, context, policies, egress, source, snapshot, audit_thread, drain, ..
+        } = self;
+        let tasks = context.tasks.clone();
+        tasks.spawn(listen(bound, Arc::clone(&context)));
+        let force = Arc::new(Notify::new());
+        let (news, mut changes) = mpsc::channel(1);
+        let watching = source::watch(Arc::clone(&source), Some(snapshot), Arc::clone(&force), news);
+        let stop_watching = context.drain.clone();
+        tasks.spawn(async move {
+            stop_watching.run_until_cancelled(watching).await;
+        });
+        let reloader = Reloader { source, policies, egress, context: Arc::clone(&context) };
+        let mut sweep = interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = shutdown.as_mut() => break,
+                () = hangup.notified() => {
+                    context.audit.reopen();
+                    force.notify_one();
+                }
+                Some(change) = changes.recv() => reloader.take(change).await,
+                _ = sweep.tick() => context.pool.sweep(),
+            }
+        }
+        finish(&context, drain).await;
+        // The last senders go, the writer empties its queue and ends.
+        drop((context, reloader));
+        if let Some(thread) = audit_thread {
+            tokio::task::spawn_blocking(move || thread.join()).await.ok();
+        }
+    }
+}
+
+/// Stops accepting, waits for what is under way, and ends what takes too long.
+async fn finish(context: &Context, drain: Duration) {
+    context.drain.cancel();
+    context.pool.close();
+    context.tasks.close();
+    tracing::info!(connections = context.tasks.len(), "draining");
+    if timeout(drain, context.tasks.wait()).await.is_err() {
+        tracing::warn!(connections = context.tasks.len(), "closing what has not finished");
+        context.abort.cancel();
+        timeout(ABORT_GRACE, context.tasks.wait()).await.ok();
+    }
+}
+
+/// Puts changed policies in force.
+struct Reloader {
+    source: Arc<PolicySource>,
+    policies: watch::Sender<Arc<Policy>>,
+    egress: Egress,
+    context: Arc<Context>,
+}
+
+impl Reloader {
+    /// Compiles aside, then swaps; what is wrong is reported and changes nothing.
+    async fn take(&self, change: Result<Snapshot, ReadError>) {
+        let snapshot = match change {
+            Ok(snapshot) => snapshot,
+            Err(error) => return self.keep_old(&error),
+        };
+        let egress = self.egress.clone();
+        let generation = self.policies.borrow().generation() + 1;
+        let compiled = tokio::task::spawn_blocking(move || {
+            let applied = apply(&snapshot)?;
+            Ok((Policy::new(applied.ruleset, egress, generation), applied.system_denies))
+        });
+        match compiled.await {
+            Ok(Ok((policy, system_denies))) => {
+                let policy_summary = summary(&self.source, policy.ruleset(), system_denies);
+                self.policies.send_replace(Arc::new(policy));
+                self.context.counters.reloads.increment();
+                tracing::info!(generation, policy = policy_summary, "policy reloaded");
+            }
+            Ok(Err(rejected)) => self.keep_old(&OneLine(&rejected)),
+            Err(error) => self.keep_old(&error),
+        }
+    }
+
+    fn keep_old(&self, why: &dyn fmt::Display) {
+        self.context.counters.reload_failures.increment();
+        let generation = self.policies.borrow().generation();
+        tracing::error!(generation, "policy not reloaded, the old one stays in force: {why}");
+    }
+}
+
+/// All problems of a policy, for a log line.
+struct OneLine<'a>(&'a Rejected);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = crate::policy::LineIndex::new(&self.0.text);
+        for (count, problem) in self.0.problems.iter().enumerate() {
+            let at = lines.position(problem.span.start);
+            let separator = if count == 0 { "" } else { "; " };
+            let path = self.0.source.path();
+            write!(f, "{separator}{path}:{}:{}: {}", at.line, at.column, problem.message)?;
+        }
+        Ok(())
+    }
+}
+
+fn apply(snapshot: &Snapshot) -> Result<Applied, Rejected> {
+    requirements::apply(snapshot.chosen_layer(), snapshot.system_layer())
+}
+
+fn summary(source: &PolicySource, ruleset: &Ruleset, system_denies: usize) -> String {
+    let own_denies = ruleset.count(List::Deny) - system_denies;
+    let mut text = format!(
+        "policy {}: {} allow and {own_denies} deny rules",
+        source.name(),
+        ruleset.count(List::Allow)
+    );
+    if let Some(system) = source.system_name() {
+        text.push_str(&format!("; {system} applies too: {system_denies} deny rules"));
+    }
+    if !ruleset.enabled {
+        text.push_str("; enabled = false: everything is refused");
+    }
+    text
+}
+
+fn listen_address(settings: &Settings, ruleset: &Ruleset) -> Result<SocketAddr, StartError> {
+    let port = ruleset.http_port.map_or(DEFAULT_PORT, |port| port.number());
+    let address =
+        settings.listen.http.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    if address.ip().to_canonical().is_loopback() {
+        return Ok(address);
+    }
+    match (ruleset.allow_non_loopback_proxy, settings.listen.allow_non_loopback) {
+        (Some(true), _) | (None, true) => Ok(address),
+        (Some(false), _) => Err(StartError::NotLoopback {
+            address,
+            why: "the policy forbids it (dangerously_allow_non_loopback_proxy = false)",
+        }),
+        (None, false) => Err(StartError::NotLoopback {
+            address,
+            why: "add --allow-non-loopback if other machines or containers are to use this proxy",
+        }),
+    }
+}
+
+/// The addresses of this machine with their subnets.
+fn own_networks() -> Result<Vec<(IpAddr, IpNet)>, StartError> {
+    let interfaces = if_addrs::get_if_addrs().map_err(StartError::Interfaces)?;
+    let network = |interface: &if_addrs::Interface| {
+        let prefix = match &interface.addr {
+            if_addrs::IfAddr::V4(v4) => v4.prefixlen,
+            if_addrs::IfAddr::V6(v6) => v6.prefixlen,
+        };
+        let address = interface.ip();
+        IpNet::new(address, prefix).ok().map(|network| (address, network.trunc()))
+    };
+    Ok(interfaces.iter().filter_map(network).collect())
+}
+
+/// Loopback; and beyond loopback the subnets this machine is in.
+fn default_clients(bound: &Bound, own: &[(IpAddr, IpNet)]) -> Vec<IpNet> {
+    let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse().ok());
+    let subnets = own.iter().map(|(_, network)| *network).filter(|_| !bound.is_loopback());
+    loopback.chain(subnets).collect()
+}
+
+fn egress(settings: &Settings, bound: &Bound, own: &[(IpAddr, IpNet)]) -> Egress {
+    let mut egress = Egress {
+        nat64: settings.dns.nat64.clone(),
+        listeners: vec![bound.address()],
+        own_addresses: own.iter().map(|(address, _)| *address).collect(),
+        ..Egress::default()
+    };
+    for exception in &settings.private {
+        match exception {
+            Private::Name(pattern) => egress.private_names.push(pattern.clone()),
+            Private::Range(range) => egress.private_ranges.push(*range),
+        }
+    }
+    egress
+}

@@ -1,0 +1,77 @@
+//! `exeat health`: exit 0 if a proxy answers, 1 if not. No other tool is needed in a container.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{TcpStream, ToSocketAddrs as _},
+    time::Duration,
+};
+
+use clap::Args;
+
+use super::{Exit, complain};
+use crate::{
+    net::{Scheme, Target},
+    settings::Environment,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Health {
+    /// The proxy's URL [default: `$EXEAT_LISTEN`, then `http://127.0.0.1:3128`]
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+}
+
+/// For connecting, and for each read and write.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The answer is one line; anything longer is not exeat.
+const MAX_ANSWER: u64 = 16 << 10;
+
+impl Health {
+    pub(super) fn run(self, environment: &Environment) -> Exit {
+        let url = self.proxy.unwrap_or_else(|| default_url(environment));
+        let target = match Target::parse(url.as_bytes()) {
+            Ok(target) if target.scheme == Scheme::Http => target,
+            Ok(_) => return complain(&format!("`{url}` must start with http://"), Exit::Usage),
+            Err(error) => return complain(&format!("`{url}` {error}"), Exit::Usage),
+        };
+        let address = target.authority.to_string();
+        match ask(&address) {
+            Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => {
+                let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+                writeln!(io::stdout(), "{}", body.trim()).ok();
+                Exit::Success
+            }
+            Ok(answer) => {
+                let line = answer.lines().next().unwrap_or("nothing").to_owned();
+                complain(&format!("{address} answered: {line}"), Exit::No)
+            }
+            Err(error) => complain(&format!("{address} does not answer: {error}"), Exit::No),
+        }
+    }
+}
+
+fn default_url(environment: &Environment) -> String {
+    const DEFAULT: &str = "http://127.0.0.1:3128";
+    match environment.listen {
+        Some(address) if address.ip().is_unspecified() => {
+            format!("http://127.0.0.1:{}", address.port())
+        }
+        Some(address) => format!("http://{address}"),
+        None => DEFAULT.into(),
+    }
+}
+
+fn ask(address: &str) -> io::Result<String> {
+    let resolved = address
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no address"))?;
+    let mut stream = TcpStream::connect_timeout(&resolved, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
+    Ok(answer)
+}

@@ -1,0 +1,105 @@
+//! The command line: one file a subcommand. The only place that prints, reads the process's
+//! environment and chooses exit codes.
+
+mod check;
+mod health;
+mod policy;
+mod preset;
+mod serve;
+mod validate;
+
+use std::{ffi::OsString, io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::Environment;
+
+/// A network egress policy proxy: enforces the domain rules of a managed requirements.toml on
+/// CONNECT and HTTP traffic.
+#[derive(Debug, Parser)]
+#[command(name = "exeat", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy
+    Serve(serve::Serve),
+    /// Say what the policy decides about targets, without any network access
+    Check(check::Check),
+    /// Check policy files: everything wrong with them, and what looks wrong
+    Validate(validate::Validate),
+    /// List the presets, or print one as TOML
+    Preset(preset::Preset),
+    /// Ask a running proxy how it is, for container health checks
+    Health(health::Health),
+}
+
+/// How the program ends; the numbers are those of sysexits.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// All well.
+    Success = 0,
+    /// Done, and the answer is no.
+    No = 1,
+    /// The command line is wrong (`EX_USAGE`).
+    Usage = 64,
+    /// A socket or file that is needed cannot be had (`EX_UNAVAILABLE`).
+    Unavailable = 69,
+    /// The policy or the settings are wrong (`EX_CONFIG`).
+    Config = 78,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => dispatch(cli.command).into(),
+        Err(error) => {
+            // Help and version are no errors, and go to stdout.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
+            error.print().ok();
+            exit.into()
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Exit {
+    let environment = match Environment::read(|name| std::env::var_os(name)) {
+        Ok(environment) => environment,
+        Err(error) => return complain(&error, Exit::Usage),
+    };
+    match command {
+        Command::Serve(serve) => serve.run(environment),
+        Command::Check(check) => check.run(environment),
+        Command::Validate(validate) => validate.run(),
+        Command::Preset(preset) => preset.run(),
+        Command::Health(health) => health.run(&environment),
+    }
+}
+
+/// One line on stderr, and the exit code that goes with it.
+fn complain(message: &dyn std::fmt::Display, exit: Exit) -> Exit {
+    say(&format!("exeat: {message}"));
+    exit
+}
+
+/// One line on stderr; if even that is closed, nobody listens.
+fn say(line: &str) {
+    use io::Write as _;
+    writeln!(io::stderr(), "{line}").ok();
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Success => 0,
+            Exit::No => 1,
+            Exit::Usage => 64,
+            Exit::Unavailable => 69,
+            Exit::Config => 78,
+        })
+    }
+}

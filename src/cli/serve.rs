@@ -1,0 +1,140 @@
+//! `exeat serve`: the proxy, until SIGTERM or SIGINT.
+
+use std::{net::SocketAddr, path::Path, path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args;
+use tokio::sync::Notify;
+
+use super::{
+    Exit, complain,
+    policy::{PolicyArgs, show, show_rejected},
+    say,
+};
+use crate::{
+    app::{App, StartError},
+    observe::start_log,
+    settings::{Environment, Flags, Settings, SettingsFile, parse_duration},
+    source::SYSTEM_FILE,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Settings; config/exeat.toml shows every key [default: `$EXEAT_SETTINGS`, then none]
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Where to listen; port 0 takes a free one [default: 127.0.0.1 and the policy's
+    /// `http_port`, or 3128]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Allow --listen beyond loopback, for containers
+    #[arg(long)]
+    allow_non_loopback: bool,
+    /// Where audit records go: stdout, stderr, off or a file [default: stdout]
+    #[arg(long, value_name = "TARGET")]
+    audit: Option<String>,
+    /// How long work in progress may take after SIGTERM or SIGINT [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    drain: Option<Duration>,
+}
+
+impl Serve {
+    pub(super) fn run(self, environment: Environment) -> Exit {
+        start_log(std::env::var("EXEAT_LOG").ok().as_deref());
+        let path = self.settings.clone().or_else(|| environment.settings.clone());
+        let file = match path.as_deref().map(read_settings) {
+            None => SettingsFile::default(),
+            Some(Ok(file)) => file,
+            Some(Err(exit)) => return exit,
+        };
+        let settings = Settings::resolve(self.into_flags(), environment, file);
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                return complain(&format!("cannot start: {error}"), Exit::Unavailable);
+            }
+        };
+        runtime.block_on(serve(settings))
+    }
+
+    fn into_flags(self) -> Flags {
+        Flags {
+            requirements: self.policy.requirements,
+            preset: self.policy.preset,
+            listen: self.listen,
+            allow_non_loopback: self.allow_non_loopback,
+            audit: self.audit,
+            drain: self.drain,
+        }
+    }
+}
+
+fn read_settings(path: &Path) -> Result<SettingsFile, Exit> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        complain(&format!("cannot read settings {}: {error}", path.display()), Exit::Config)
+    })?;
+    SettingsFile::parse(&text).map_err(|problems| {
+        show(&problems, &text, &path.to_string_lossy());
+        complain(&format!("settings {} cannot be used", path.display()), Exit::Config)
+    })
+}
+
+async fn serve(settings: Settings) -> Exit {
+    let app = match App::start(settings, Path::new(SYSTEM_FILE)) {
+        Ok(app) => app,
+        Err(error) => return cannot_start(&error),
+    };
+    let hangup = Arc::new(Notify::new());
+    let shutdown = match signals(Arc::clone(&hangup)) {
+        Ok(shutdown) => shutdown,
+        Err(error) => {
+            return complain(&format!("cannot listen for signals: {error}"), Exit::Unavailable);
+        }
+    };
+    for warning in app.warnings() {
+        say(&warning);
+    }
+    say(&format!("exeat: listening on http://{}; {}", app.address(), app.policy_summary()));
+    app.run(shutdown, hangup).await;
+    Exit::Success
+}
+
+fn cannot_start(error: &StartError) -> Exit {
+    match error {
+        StartError::Rejected(rejected) => show_rejected(rejected),
+        StartError::Locate(_) | StartError::NotLoopback { .. } | StartError::Read(_) => {
+            complain(error, Exit::Config)
+        }
+        StartError::Audit(_)
+        | StartError::Dns(_)
+        | StartError::Interfaces(_)
+        | StartError::Listen(_) => complain(error, Exit::Unavailable),
+    }
+}
+
+/// SIGTERM and SIGINT end the future; SIGHUP notifies, as often as it comes.
+#[cfg(unix)]
+fn signals(hangup: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hup.recv() => hangup.notify_one(),
+            }
+        }
+    })
+}
+
+/// Control-C ends the future; there is no SIGHUP, the watched file is enough.
+#[cfg(not(unix))]
+fn signals(_: Arc<Notify>) -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        tokio::signal::ctrl_c().await.ok();
+    })
+}

@@ -1,0 +1,195 @@
+//! The audit writer: a bounded queue, and a thread that writes whole lines.
+//!
+//! The invariant: traffic never waits for the audit. What does not fit into the queue, or cannot
+//! be written, is counted and said so in the audit itself.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::SystemTime,
+};
+
+use tokio::sync::mpsc::{self, error::TryRecvError};
+
+use super::{Counters, Record};
+use crate::settings::AuditTarget;
+
+/// Where records are handed in. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    queue: Option<mpsc::Sender<Message>>,
+    reopen: Arc<AtomicBool>,
+    counters: Arc<Counters>,
+}
+
+/// An audit file that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open audit file {path}: {error}")]
+pub struct AuditError {
+    path: PathBuf,
+    #[source]
+    error: io::Error,
+}
+
+#[derive(Debug)]
+enum Message {
+    Record(Record),
+    /// Look at the flag.
+    Reopen,
+}
+
+/// Lines are gathered until the queue is empty or this many bytes are there.
+const BATCH_BYTES: usize = 64 << 10;
+
+impl Audit {
+    /// Opens the target and starts the writer. Join the handle after the last [`Audit`] is
+    /// dropped: then everything is written.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened.
+    pub fn start(
+        target: &AuditTarget,
+        queue: usize,
+        counters: Arc<Counters>,
+    ) -> Result<(Self, Option<JoinHandle<()>>), AuditError> {
+        let reopen = Arc::new(AtomicBool::new(false));
+        let Some(output) = Output::open(target)? else {
+            return Ok((Self { queue: None, reopen, counters }, None));
+        };
+        let (sender, receiver) = mpsc::channel(queue);
+        let writer = Writer {
+            receiver,
+            output,
+            reopen: Arc::clone(&reopen),
+            counters: Arc::clone(&counters),
+            reported: 0,
+        };
+        let thread = std::thread::spawn(move || writer.run());
+        Ok((Self { queue: Some(sender), reopen, counters }, Some(thread)))
+    }
+
+    /// Hands in a record; never blocks.
+    pub fn record(&self, record: Record) {
+        if let Some(queue) = &self.queue
+            && queue.try_send(Message::Record(record)).is_err()
+        {
+            self.counters.audit_dropped.increment();
+        }
+    }
+
+    /// Opens the file anew, for log rotation.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Release);
+        if let Some(queue) = &self.queue {
+            // If the queue is full the writer is awake and will see the flag.
+            queue.try_send(Message::Reopen).ok();
+        }
+    }
+}
+
+struct Writer {
+    receiver: mpsc::Receiver<Message>,
+    output: Output,
+    reopen: Arc<AtomicBool>,
+    counters: Arc<Counters>,
+    /// How many dropped records the audit itself has told of.
+    reported: u64,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut batch = Vec::new();
+        while let Some(message) = self.receiver.blocking_recv() {
+            let mut records = 0;
+            let mut next = Some(message);
+            while let Some(message) = next {
+                if let Message::Record(record) = message {
+                    record.write(&mut batch);
+                    records += 1;
+                }
+                next = match self.receiver.try_recv() {
+                    Ok(message) if batch.len() < BATCH_BYTES => Some(message),
+                    Ok(message) => {
+                        self.write(&mut batch, records);
+                        records = 0;
+                        Some(message)
+                    }
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+                };
+            }
+            self.write(&mut batch, records);
+        }
+    }
+
+    fn write(&mut self, batch: &mut Vec<u8>, records: u64) {
+        if self.reopen.swap(false, Ordering::AcqRel) {
+            self.output.reopen();
+        }
+        let total = self.counters.audit_dropped.get();
+        if total > self.reported {
+            Record::Dropped { at: SystemTime::now(), total }.write(batch);
+            self.reported = total;
+        }
+        if self.output.write(batch).is_err() {
+            self.counters.audit_dropped.add(records);
+        }
+        batch.clear();
+    }
+}
+
+enum Output {
+    File(File, PathBuf),
+    Stderr,
+    Stdout,
+}
+
+impl Output {
+    fn open(target: &AuditTarget) -> Result<Option<Self>, AuditError> {
+        Ok(match target {
+            AuditTarget::File(path) => {
+                let file =
+                    append(path).map_err(|error| AuditError { path: path.clone(), error })?;
+                Some(Self::File(file, path.clone()))
+            }
+            AuditTarget::Off => None,
+            AuditTarget::Stderr => Some(Self::Stderr),
+            AuditTarget::Stdout => Some(Self::Stdout),
+        })
+    }
+
+    fn reopen(&mut self) {
+        let Self::File(file, path) = self else { return };
+        match append(path) {
+            Ok(new) => *file = new,
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "cannot reopen the audit file");
+            }
+        }
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        match self {
+            Self::File(file, _) => file.write_all(lines),
+            Self::Stderr => io::stderr().lock().write_all(lines),
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(lines)?;
+                stdout.flush()
+            }
+        }
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}

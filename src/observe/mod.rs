@@ -1,0 +1,16 @@
+//! What happened, for people and machines: audit records, counters, the log.
+//!
+//! Nothing here decides, and nothing here may slow traffic down: records go through a bounded
+//! queue, and what does not fit is counted.
+
+mod audit;
+mod counters;
+mod log;
+mod record;
+mod trail;
+
+pub use audit::{Audit, AuditError};
+pub use counters::{Counter, Counters};
+pub use log::start_log;
+pub use record::{Ending, Protocol, Record, Subject};
+pub use trail::Trail;

@@ -1,0 +1,274 @@
+//! One audit record: a decision, or the end of what it let through.
+//!
+//! Field names follow OpenTelemetry's semantic conventions where one exists, and Codex's
+//! `network.policy.*`. Never a path or query of a URL, never a credential.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    net::Authority,
+    policy::{Denial, Policy, Reason, RuleId},
+};
+
+/// What a record is about: who asked for what, under which policy.
+#[derive(Debug)]
+pub struct Subject {
+    /// Counts the requests of one process.
+    pub id: u64,
+    /// Who asked.
+    pub client: SocketAddr,
+    /// How.
+    pub protocol: Protocol,
+    /// The request method.
+    pub method: http::Method,
+    /// For which destination.
+    pub authority: Authority,
+    /// The policy that was asked.
+    pub policy: Arc<Policy>,
+}
+
+/// How a request came in, in Codex's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// A request in absolute-form.
+    Http,
+    /// CONNECT.
+    HttpsConnect,
+}
+
+/// How a tunnel or an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The client went away before the end.
+    ClientGone,
+    /// Both sides finished.
+    Complete,
+    /// No address of the origin could be reached.
+    ConnectFailed,
+    /// The name could not be resolved.
+    DnsFailed,
+    /// Nothing moved for too long.
+    IdleTimeout,
+    /// The origin reset the connection, or what it sent was not HTTP.
+    OriginFailed,
+    /// A new policy refuses it.
+    PolicyChanged,
+    /// The proxy was told to stop and the time to finish had passed.
+    Shutdown,
+}
+
+/// A line of the audit.
+#[derive(Debug)]
+pub enum Record {
+    /// A decision was made.
+    Decision {
+        /// When.
+        at: SystemTime,
+        /// About what.
+        subject: Arc<Subject>,
+        /// The rule that allowed, or the denial.
+        verdict: Result<RuleId, Denial>,
+    },
+    /// What was let through has ended.
+    End {
+        /// When.
+        at: SystemTime,
+        /// What it was.
+        subject: Arc<Subject>,
+        /// The rule that had allowed it.
+        rule: RuleId,
+        /// How it ended.
+        ending: Ending,
+        /// The address that was dialled, if one answered.
+        peer: Option<SocketAddr>,
+        /// The status the client got, for an exchange.
+        status: Option<u16>,
+        /// Payload bytes from the client to the origin.
+        sent: u64,
+        /// Payload bytes from the origin to the client.
+        received: u64,
+        /// From the decision to the end.
+        duration: Duration,
+    },
+    /// Records had to be dropped.
+    Dropped {
+        /// When the gap was noticed.
+        at: SystemTime,
+        /// How many so far.
+        total: u64,
+    },
+}
+
+impl Record {
+    /// Appends the record as one JSON object and a line feed.
+    pub(super) fn write(&self, line: &mut Vec<u8>) {
+        let start = line.len();
+        if serde_json::to_writer(&mut *line, &self.fields()).is_err() {
+            line.truncate(start);
+            return;
+        }
+        line.push(b'\n');
+    }
+
+    fn fields(&self) -> Line<'_> {
+        match self {
+            Self::Decision { at, subject, verdict } => {
+                let rule = match verdict {
+                    Ok(rule) => Some(*rule),
+                    Err(denial) => denial.rule,
+                };
+                Line {
+                    decision: Some(if verdict.is_ok() { "allow" } else { "deny" }),
+                    reason: Some(verdict.map_or_else(|denial| denial.reason.as_str(), |_| "allow")),
+                    source: Some(source(*verdict)),
+                    ..Line::about("exeat.decision", *at, subject, rule)
+                }
+            }
+            Self::End { at, subject, rule, ending, peer, status, sent, received, duration } => {
+                Line {
+                    ending: Some(ending.as_str()),
+                    peer_address: peer.map(|peer| peer.ip().to_string()),
+                    peer_port: peer.map(|peer| peer.port()),
+                    status: *status,
+                    sent: Some(*sent),
+                    received: Some(*received),
+                    duration: Some(duration.as_secs_f64()),
+                    ..Line::about("exeat.end", *at, subject, Some(*rule))
+                }
+            }
+            Self::Dropped { at, total } => Line {
+                timestamp: stamp(*at),
+                event: "exeat.audit_dropped",
+                dropped: Some(*total),
+                ..Line::default()
+            },
+        }
+    }
+}
+
+impl Protocol {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::HttpsConnect => "https_connect",
+        }
+    }
+}
+
+impl Ending {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientGone => "client_gone",
+            Self::Complete => "complete",
+            Self::ConnectFailed => "connect_failed",
+            Self::DnsFailed => "dns_failed",
+            Self::IdleTimeout => "idle_timeout",
+            Self::OriginFailed => "origin_failed",
+            Self::PolicyChanged => "policy_changed",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// The fields of a line, in the order they are written.
+#[derive(Debug, Default, Serialize)]
+struct Line<'a> {
+    timestamp: String,
+    #[serde(rename = "event.name")]
+    event: &'static str,
+    #[serde(rename = "exeat.request.id", skip_serializing_if = "Option::is_none")]
+    id: Option<u64>,
+    #[serde(rename = "client.address", skip_serializing_if = "Option::is_none")]
+    client_address: Option<String>,
+    #[serde(rename = "client.port", skip_serializing_if = "Option::is_none")]
+    client_port: Option<u16>,
+    #[serde(rename = "network.transport.protocol", skip_serializing_if = "Option::is_none")]
+    protocol: Option<&'static str>,
+    #[serde(rename = "http.request.method", skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(rename = "server.address", skip_serializing_if = "Option::is_none")]
+    server_address: Option<String>,
+    #[serde(rename = "server.port", skip_serializing_if = "Option::is_none")]
+    server_port: Option<u16>,
+    #[serde(rename = "network.policy.decision", skip_serializing_if = "Option::is_none")]
+    decision: Option<&'static str>,
+    #[serde(rename = "network.policy.reason", skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(rename = "network.policy.source", skip_serializing_if = "Option::is_none")]
+    source: Option<&'static str>,
+    #[serde(rename = "exeat.policy.generation", skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
+    #[serde(rename = "exeat.rule.pattern", skip_serializing_if = "Option::is_none")]
+    pattern: Option<String>,
+    #[serde(rename = "exeat.rule.list", skip_serializing_if = "Option::is_none")]
+    list: Option<&'static str>,
+    #[serde(rename = "exeat.rule.file", skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(rename = "exeat.rule.line", skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(rename = "exeat.ending", skip_serializing_if = "Option::is_none")]
+    ending: Option<&'static str>,
+    #[serde(rename = "network.peer.address", skip_serializing_if = "Option::is_none")]
+    peer_address: Option<String>,
+    #[serde(rename = "network.peer.port", skip_serializing_if = "Option::is_none")]
+    peer_port: Option<u16>,
+    #[serde(rename = "http.response.status_code", skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(rename = "exeat.bytes.sent", skip_serializing_if = "Option::is_none")]
+    sent: Option<u64>,
+    #[serde(rename = "exeat.bytes.received", skip_serializing_if = "Option::is_none")]
+    received: Option<u64>,
+    #[serde(rename = "exeat.duration_seconds", skip_serializing_if = "Option::is_none")]
+    duration: Option<f64>,
+    #[serde(rename = "exeat.audit.dropped_total", skip_serializing_if = "Option::is_none")]
+    dropped: Option<u64>,
+}
+
+impl<'a> Line<'a> {
+    fn about(
+        event: &'static str,
+        at: SystemTime,
+        subject: &'a Subject,
+        rule: Option<RuleId>,
+    ) -> Self {
+        let rule = rule.and_then(|rule| subject.policy.rule(rule));
+        Self {
+            timestamp: stamp(at),
+            event,
+            id: Some(subject.id),
+            client_address: Some(subject.client.ip().to_canonical().to_string()),
+            client_port: Some(subject.client.port()),
+            protocol: Some(subject.protocol.as_str()),
+            method: Some(subject.method.as_str()),
+            server_address: Some(subject.authority.host.to_bare_string()),
+            server_port: Some(subject.authority.port.number()),
+            generation: Some(subject.policy.generation()),
+            pattern: rule.map(|rule| rule.pattern.to_string()),
+            list: rule.map(|rule| rule.list.as_str()),
+            file: rule.map(|rule| rule.source.path()),
+            line: rule.map(|rule| rule.line),
+            ..Self::default()
+        }
+    }
+}
+
+/// Who decided, in Codex's words.
+fn source(verdict: Result<RuleId, Denial>) -> &'static str {
+    match verdict {
+        Err(Denial { reason: Reason::ProxyDisabled, .. }) => "proxy_state",
+        Ok(_) | Err(_) => "baseline_policy",
+    }
+}
+
+fn stamp(at: SystemTime) -> String {
+    let at = OffsetDateTime::from(at);
+    let milliseconds = at.replace_nanosecond(u32::from(at.millisecond()) * 1_000_000);
+    milliseconds.unwrap_or(at).format(&Rfc3339).unwrap_or_default()
+}

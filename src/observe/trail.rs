@@ -1,0 +1,127 @@
+//! The audit of one request: its decision once, its end once, whatever happens in between.
+//!
+//! Dropping a trail that was let through but not ended records that the client went away, so a
+//! cancelled request leaves its lines too.
+
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+
+use tokio::time::Instant;
+
+use super::{Audit, Ending, Record, Subject};
+use crate::policy::{Denial, RuleId};
+
+/// What has been said so far about one request.
+#[derive(Debug)]
+pub struct Trail {
+    audit: Audit,
+    subject: Arc<Subject>,
+    begun: Instant,
+    stage: Stage,
+    peer: Option<SocketAddr>,
+    status: Option<u16>,
+    sent: u64,
+    received: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing recorded yet; the policy's answer by name is known.
+    Asked(RuleId),
+    /// The decision is recorded, the end is not.
+    Allowed(RuleId),
+    /// Everything is recorded.
+    Done,
+}
+
+impl Trail {
+    /// Begins the trail of a request that the policy allows by name.
+    #[must_use]
+    pub fn begin(audit: Audit, subject: Subject, rule: RuleId) -> Self {
+        Self {
+            audit,
+            subject: Arc::new(subject),
+            begun: Instant::now(),
+            stage: Stage::Asked(rule),
+            peer: None,
+            status: None,
+            sent: 0,
+            received: 0,
+        }
+    }
+
+    /// Records a request that was refused at once.
+    pub fn refuse(audit: &Audit, subject: Subject, denial: Denial) {
+        audit.record(Record::Decision {
+            at: SystemTime::now(),
+            subject: Arc::new(subject),
+            verdict: Err(denial),
+        });
+    }
+
+    /// The request it is about.
+    #[must_use]
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Records that the request is let through, before anything is dialled for it.
+    pub fn allowed(&mut self) {
+        if let Stage::Asked(rule) = self.stage {
+            self.decide(Ok(rule));
+            self.stage = Stage::Allowed(rule);
+        }
+    }
+
+    /// Records that the request was refused after all, by an address.
+    pub fn refused(&mut self, denial: Denial) {
+        if let Stage::Asked(_) = self.stage {
+            self.decide(Err(denial));
+            self.stage = Stage::Done;
+        }
+    }
+
+    /// Notes the address that answered.
+    pub fn reached(&mut self, peer: SocketAddr) {
+        self.peer = Some(peer);
+    }
+
+    /// Notes the status of the origin's answer.
+    pub fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    /// Counts payload bytes, from the client to the origin and back.
+    pub fn moved(&mut self, sent: u64, received: u64) {
+        self.sent += sent;
+        self.received += received;
+    }
+
+    /// Records the end; later ends change nothing.
+    pub fn end(&mut self, ending: Ending) {
+        self.allowed();
+        let Stage::Allowed(rule) = self.stage else { return };
+        self.stage = Stage::Done;
+        self.audit.record(Record::End {
+            at: SystemTime::now(),
+            subject: Arc::clone(&self.subject),
+            rule,
+            ending,
+            peer: self.peer,
+            status: self.status,
+            sent: self.sent,
+            received: self.received,
+            duration: self.begun.elapsed(),
+        });
+    }
+
+    fn decide(&self, verdict: Result<RuleId, Denial>) {
+        let subject = Arc::clone(&self.subject);
+        self.audit.record(Record::Decision { at: SystemTime::now(), subject, verdict });
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        self.end(Ending::ClientGone);
+    }
+}

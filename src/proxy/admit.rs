@@ -1,0 +1,134 @@
+//! The one way from a request to an origin: decide, resolve, vet, record, dial.
+//!
+//! CONNECT and forwarded requests both come through here, so none of them can skip a step.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, Method, header::HOST};
+use tokio::net::TcpStream;
+
+use super::{
+    client::Client,
+    refusal::{BadRequest, Refusal},
+};
+use crate::{
+    net::Authority,
+    observe::{Ending, Protocol, Subject, Trail},
+    policy::{Denial, Permit, Policy},
+    upstream::{self, VetError},
+};
+
+/// A request that the policy lets through, so far.
+#[derive(Debug)]
+pub(super) struct Admission {
+    /// The snapshot that was asked; the request sees no other.
+    pub(super) policy: Arc<Policy>,
+    pub(super) permit: Permit,
+    pub(super) trail: Trail,
+}
+
+/// Asks the policy by name.
+///
+/// # Errors
+///
+/// The refusal, which has been recorded.
+pub(super) fn admit(
+    client: &Client,
+    protocol: Protocol,
+    method: &Method,
+    authority: &Authority,
+) -> Result<Admission, Refusal> {
+    let context = client.context();
+    let policy = context.policy();
+    let subject = Subject {
+        id: context.next_request(),
+        client: client.address(),
+        protocol,
+        method: method.clone(),
+        authority: authority.clone(),
+        policy: Arc::clone(&policy),
+    };
+    match policy.decide(authority) {
+        Ok(permit) => {
+            let trail = Trail::begin(context.audit.clone(), subject, permit.rule());
+            Ok(Admission { policy, permit, trail })
+        }
+        Err(denial) => {
+            Trail::refuse(&context.audit, subject, denial);
+            Err(Refusal::Denied { authority: authority.clone(), denial, policy })
+        }
+    }
+}
+
+impl Admission {
+    /// Connects to a vetted address of the origin.
+    ///
+    /// # Errors
+    ///
+    /// An address is refused, there is none, or none answers. It has been recorded.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the lookup and every attempt.
+    pub(super) async fn reach(
+        &mut self,
+        client: &Client,
+    ) -> Result<(TcpStream, SocketAddr), Refusal> {
+        let context = client.context();
+        let found = upstream::candidates(&self.policy, &self.permit, &context.resolver).await;
+        let candidates = match found {
+            Ok(candidates) => candidates,
+            Err(VetError::Denied(denial)) => return Err(self.deny(denial)),
+            Err(VetError::Dns(error)) => {
+                self.trail.end(Ending::DnsFailed);
+                return Err(Refusal::Dns(self.permit.authority().clone(), error));
+            }
+        };
+        self.trail.allowed();
+        match upstream::dial(&self.permit, candidates, context.timeouts.connect).await {
+            Ok((stream, peer)) => {
+                self.trail.reached(peer);
+                Ok((stream, peer))
+            }
+            Err(error) => {
+                self.trail.end(Ending::ConnectFailed);
+                Err(Refusal::Dial(self.permit.authority().clone(), error))
+            }
+        }
+    }
+
+    fn deny(&mut self, denial: Denial) -> Refusal {
+        self.trail.refused(denial);
+        let authority = self.permit.authority().clone();
+        Refusal::Denied { authority, denial, policy: Arc::clone(&self.policy) }
+    }
+}
+
+/// The one `Host` of a request, if there is one; its port defaults to the target's own.
+///
+/// # Errors
+///
+/// There are several, or it is no authority, or it is not the target.
+pub(super) fn check_host(fields: &HeaderMap, target: &Authority) -> Result<Found, BadRequest> {
+    let mut hosts = fields.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (None, _) => return Ok(Found::Nothing),
+        (Some(host), None) => host.as_bytes(),
+        (Some(_), Some(_)) => return Err(BadRequest::HostField),
+    };
+    let parsed = Authority::parse_or(host, target.port).map_err(|_| BadRequest::HostField)?;
+    let names_port = !host.ends_with(parsed.host.to_string().as_bytes());
+    match parsed == *target {
+        true if names_port => Ok(Found::WithPort),
+        true => Ok(Found::Portless),
+        false => Err(BadRequest::HostDisagrees),
+    }
+}
+
+/// What [`check_host`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    Portless,
+    WithPort,
+}

@@ -1,0 +1,236 @@
+//! The bodies that pass through, with their deadline and their place in the audit.
+//!
+//! An answer that has been read to its end gives its connection back to the pool and ends its
+//! trail; one that is dropped before does neither, and its connection closes.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes};
+use http_body_util::Full;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::client::Client;
+use crate::{
+    observe::{Ending, Trail},
+    upstream::Lease,
+};
+
+/// What a client is sent.
+#[derive(Debug)]
+pub(super) enum ReplyBody {
+    /// An origin's answer.
+    Forwarded(Box<Answer>),
+    /// Our own words.
+    Text(Full<Bytes>),
+}
+
+/// What an origin is sent: the client's body, counted, with a deadline for standing still.
+#[derive(Debug)]
+pub(super) struct Upload {
+    inner: Incoming,
+    moved: Arc<AtomicU64>,
+    idle: IdleTimer,
+}
+
+/// An origin's answer on its way to the client.
+#[derive(Debug)]
+pub(super) struct Answer {
+    inner: Incoming,
+    idle: IdleTimer,
+    trail: Trail,
+    uploaded: Arc<AtomicU64>,
+    /// Present until the answer is complete.
+    lease: Option<Lease>,
+    client: Arc<Client>,
+    keep: Keep,
+}
+
+/// What becomes of the origin's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Its authentication belongs to this client's connection (NTLM, Negotiate).
+    Bound,
+    /// Anyone may use it next.
+    Shared,
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing moved for too long")]
+struct IdleError;
+
+/// Runs out when it is not pushed on for a while.
+#[derive(Debug)]
+struct IdleTimer {
+    after: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+impl IdleTimer {
+    fn new(after: Duration) -> Self {
+        Self { after, timer: Box::pin(sleep(after)) }
+    }
+
+    fn push_on(&mut self) {
+        self.timer.as_mut().reset(Instant::now() + self.after);
+    }
+
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer.as_mut().poll(cx)
+    }
+}
+
+impl Upload {
+    pub(super) fn new(inner: Incoming, moved: Arc<AtomicU64>, idle: Duration) -> Self {
+        Self { inner, moved, idle: IdleTimer::new(idle) }
+    }
+}
+
+impl Answer {
+    pub(super) fn new(
+        inner: Incoming,
+        idle: Duration,
+        trail: Trail,
+        uploaded: Arc<AtomicU64>,
+        lease: Lease,
+        client: Arc<Client>,
+        keep: Keep,
+    ) -> Self {
+        let idle = IdleTimer::new(idle);
+        let mut answer = Self { inner, idle, trail, uploaded, lease: Some(lease), client, keep };
+        answer.finish_if_ended();
+        answer
+    }
+
+    /// The library stops asking once this is true, so it must be looked at after every frame.
+    fn finish_if_ended(&mut self) {
+        if self.inner.is_end_stream() {
+            self.finish(Ending::Complete);
+        }
+    }
+
+    fn finish(&mut self, ending: Ending) {
+        self.trail.moved(self.uploaded.swap(0, Ordering::Relaxed), 0);
+        self.trail.end(ending);
+        let Some(lease) = self.lease.take() else { return };
+        if ending == Ending::Complete {
+            match self.keep {
+                Keep::Bound => self.client.bind_origin(lease.into_origin()),
+                Keep::Shared => self.client.context().pool.keep(lease.into_origin()),
+            }
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.trail.moved(self.uploaded.swap(0, Ordering::Relaxed), 0);
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            ready!(self.idle.poll_expired(cx));
+            return Poll::Ready(Some(Err(IdleError.into())));
+        };
+        if let Some(Ok(frame)) = &frame {
+            self.idle.push_on();
+            self.moved.fetch_add(length(frame), Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            ready!(self.idle.poll_expired(cx));
+            self.finish(Ending::IdleTimeout);
+            return Poll::Ready(Some(Err(IdleError.into())));
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                self.idle.push_on();
+                self.trail.moved(0, length(frame));
+                self.finish_if_ended();
+            }
+            Some(Err(_)) => self.finish(Ending::OriginFailed),
+            None => self.finish(Ending::Complete),
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Forwarded(answer) => Pin::new(answer.as_mut()).poll_frame(cx),
+            Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Forwarded(answer) => answer.is_end_stream(),
+            Self::Text(text) => text.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Forwarded(answer) => answer.size_hint(),
+            Self::Text(text) => text.size_hint(),
+        }
+    }
+}
+
+fn length(frame: &Frame<Bytes>) -> u64 {
+    frame.data_ref().map_or(0, |data| u64::try_from(data.remaining()).unwrap_or(u64::MAX))
+}

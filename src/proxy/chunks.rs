@@ -1,0 +1,191 @@
+//! Where a chunked body ends: a strict scanner over RFC 9112 §7.1.
+//!
+//! It changes nothing and copies nothing. Chunk extensions and trailer fields pass if they are
+//! visible text; a bare line end, a sign, a space or an overflowing size is refused, because other
+//! parsers read those differently.
+
+/// How far a body has been scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Chunks {
+    state: State,
+    /// Bytes of extensions and trailers so far; they are bounded like a head.
+    overhead: usize,
+}
+
+/// What a piece of a body turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// That many bytes are of the body, which goes on.
+    More(usize),
+    /// That many bytes are of the body, and it ends there.
+    End(usize),
+}
+
+/// The body is not well-formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the chunked body is malformed")]
+pub(super) struct ChunkError;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before the first digit of a size.
+    SizeStart,
+    /// Inside the digits of a size.
+    Size(u64),
+    /// Inside a chunk extension.
+    Extension(u64),
+    /// After the CR of a size line.
+    SizeLf(u64),
+    /// Inside the data; that much is left.
+    Data(u64),
+    /// After the data.
+    DataCr,
+    DataLf,
+    /// At the start of a trailer line, which ends the body if it is empty.
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    /// After the CR of the last, empty line.
+    EndLf,
+}
+
+/// Extensions and trailers of one body, in bytes.
+const MAX_OVERHEAD: usize = 64 << 10;
+
+impl Chunks {
+    /// Before the first byte of a body.
+    pub(super) fn new() -> Self {
+        Self { state: State::SizeStart, overhead: 0 }
+    }
+
+    /// Scans the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// The body breaks the grammar; nothing of this piece may be passed on.
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<Progress, ChunkError> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            if let State::Data(left) = self.state {
+                let here = u64::try_from(bytes.len() - at).unwrap_or(u64::MAX).min(left);
+                at += usize::try_from(here).unwrap_or(usize::MAX);
+                self.state = if here == left { State::DataCr } else { State::Data(left - here) };
+                continue;
+            }
+            at += 1;
+            match self.step(byte)? {
+                Some(state) => self.state = state,
+                None => return Ok(Progress::End(at)),
+            }
+        }
+        Ok(Progress::More(bytes.len()))
+    }
+
+    /// The state after a byte; none at the end of the body.
+    fn step(&mut self, byte: u8) -> Result<Option<State>, ChunkError> {
+        let next = match (self.state, byte) {
+            (State::SizeStart, digit) => State::Size(hex(digit).ok_or(ChunkError)?),
+            (State::Size(size), b'\r') => State::SizeLf(size),
+            (State::Size(size), b';') => State::Extension(size),
+            (State::Size(size), digit) => {
+                let digit = hex(digit).ok_or(ChunkError)?;
+                let shifted = size.checked_mul(16).ok_or(ChunkError)?;
+                State::Size(shifted.checked_add(digit).ok_or(ChunkError)?)
+            }
+            (State::Extension(size), b'\r') => State::SizeLf(size),
+            (State::Extension(size), byte) => {
+                self.spend(byte)?;
+                State::Extension(size)
+            }
+            (State::SizeLf(0), b'\n') => State::TrailerStart,
+            (State::SizeLf(size), b'\n') => State::Data(size),
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::SizeStart,
+            (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerStart, b' ' | b'\t' | b':') => return Err(ChunkError),
+            (State::Trailer, b'\r') => State::TrailerLf,
+            (State::TrailerStart | State::Trailer, byte) => {
+                self.spend(byte)?;
+                State::Trailer
+            }
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::EndLf, b'\n') => return Ok(None),
+            (
+                State::SizeLf(_)
+                | State::Data(_)
+                | State::DataCr
+                | State::DataLf
+                | State::TrailerLf
+                | State::EndLf,
+                _,
+            ) => return Err(ChunkError),
+        };
+        Ok(Some(next))
+    }
+
+    /// Takes a byte of an extension or a trailer.
+    fn spend(&mut self, byte: u8) -> Result<(), ChunkError> {
+        self.overhead += 1;
+        let legal = !byte.is_ascii_control() || byte == b'\t';
+        if legal && self.overhead <= MAX_OVERHEAD { Ok(()) } else { Err(ChunkError) }
+    }
+}
+
+fn hex(byte: u8) -> Option<u64> {
+    char::from(byte).to_digit(16).map(u64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan_whole(body: &str) -> Result<Progress, ChunkError> {
+        Chunks::new().scan(body.as_bytes())
+    }
+
+    #[test]
+    fn ends_are_found() {
+        for (body, end) in [
+            ("0\r\n\r\n", 5),
+            ("5\r\nhello\r\n0\r\n\r\nGET", 15),
+            ("A;ext=\"1\"\r\n0123456789\r\n000\r\nTrailer: x\r\n\r\n", 42),
+        ] {
+            assert_eq!(scan_whole(body), Ok(Progress::End(end)), "{body:?}");
+        }
+        assert_eq!(scan_whole("5\r\nhel"), Ok(Progress::More(6)));
+    }
+
+    #[test]
+    fn any_split_gives_the_same_end() {
+        let body = b"5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nA: b\r\n\r\n";
+        for cut in 0..body.len() {
+            let mut chunks = Chunks::new();
+            let (head, tail) = body.split_at(cut);
+            assert_eq!(chunks.scan(head), Ok(Progress::More(cut)));
+            assert_eq!(chunks.scan(tail), Ok(Progress::End(tail.len())));
+        }
+    }
+
+    #[test]
+    fn refused() {
+        for body in [
+            "\r\n",
+            "+5\r\nhello",
+            " 5\r\nhello",
+            "5 \r\nhello",
+            "0x5\r\nhello",
+            "5\nhello",
+            "5\r\nhelloX",
+            "5\r\nhello\n0\r\n\r\n",
+            "10000000000000000\r\n",
+            "5;a\nb\r\nhello",
+            "0\r\n folded\r\n\r\n",
+            "0\r\nA: b\n\r\n",
+            "g\r\n",
+            "",
+        ] {
+            let scanned = scan_whole(body);
+            assert_eq!(scanned.is_err(), !body.is_empty(), "{body:?} {scanned:?}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! One client connection, as its requests and tunnels see it.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{context::Context, gate::Report, head::HeadError};
+use crate::{
+    policy::{Permit, Policy},
+    upstream::Origin,
+};
+
+/// Who is at the other end. Lives as long as the connection, or the tunnel it became.
+pub(super) struct Client {
+    context: Arc<Context>,
+    address: SocketAddr,
+    report: Arc<Report>,
+    heads: AtomicU64,
+    /// An origin connection whose authentication belongs to this client (RFC 4559).
+    bound: Mutex<Option<Origin>>,
+    /// Gives the place back when the last tunnel or request is gone.
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Client {
+    pub(super) fn new(
+        context: Arc<Context>,
+        address: SocketAddr,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            context,
+            address,
+            report: Arc::default(),
+            heads: AtomicU64::new(0),
+            bound: Mutex::new(None),
+            _slot: slot,
+        }
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn report(&self) -> &Arc<Report> {
+        &self.report
+    }
+
+    /// Counts a head, and says whether the gate refused it.
+    pub(super) fn next_head(&self) -> Option<HeadError> {
+        self.report.refusal_of(self.heads.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Whether this client may use the proxy: it is listed, and a policy that forbids listening
+    /// beyond loopback leaves only loopback.
+    pub(super) fn is_listed(&self, policy: &Policy) -> bool {
+        let address = self.address.ip().to_canonical();
+        let loopback_only = policy.ruleset().allow_non_loopback_proxy == Some(false);
+        (address.is_loopback() || !loopback_only)
+            && self.context.clients.iter().any(|range| range.contains(&address))
+    }
+
+    /// Keeps an origin connection for this client alone.
+    pub(super) fn bind_origin(&self, origin: Origin) {
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = Some(origin);
+    }
+
+    /// The origin connection kept for this client, if it fits and the policy still vets it.
+    pub(super) fn take_bound(&self, policy: &Policy, permit: &Permit) -> Option<Origin> {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = bound.as_ref().is_some_and(|origin| origin.authority() == permit.authority());
+        let origin = if fits { bound.take()? } else { return None };
+        let vetted = policy.vet(permit, origin.peer().ip()).is_ok();
+        (vetted && origin.is_open()).then_some(origin)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,47 @@
+//! CONNECT (RFC 9110 §9.3.6): `200` only when the origin is connected, then a tunnel.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::{
+    admit::{admit, check_host},
+    body::ReplyBody,
+    client::Client,
+    refusal::{BadRequest, Refusal},
+    tunnel::{Leg, Tunnel},
+};
+use crate::{net::Authority, observe::Protocol};
+
+/// Opens a tunnel, or says why not.
+///
+/// # Errors
+///
+/// The refusal. The connection must be closed after it: what follows was meant for the tunnel.
+///
+/// # Cancel safety
+///
+/// Dropping the future, as when the client goes away, abandons lookup and dialling.
+pub(super) async fn connect(
+    client: &Arc<Client>,
+    mut request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Refusal> {
+    let target = request.uri().authority().map_or("", |authority| authority.as_str());
+    let authority = Authority::parse_connect(target.as_bytes())
+        .map_err(|error| BadRequest::Head(error.into()))?;
+    check_host(request.headers(), &authority)?;
+    let mut admission = admit(client, Protocol::HttpsConnect, &Method::CONNECT, &authority)?;
+    let (origin, peer) = admission.reach(client).await?;
+    let upgrade = hyper::upgrade::on(&mut request);
+    let tunnel = Tunnel::new(admission, Arc::clone(client), peer);
+    client.context().tasks.spawn(async move {
+        // An error means that the client went away before it had the answer; the trail says so.
+        if let Some(client) = Leg::of_client(upgrade.await) {
+            tunnel.run(client, Leg::new(origin)).await;
+        }
+    });
+    Ok(Response::new(ReplyBody::Text(Full::new(Bytes::new()))))
+}

@@ -1,0 +1,57 @@
+//! What every connection of a proxy shares.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    dns::Resolver,
+    observe::{Audit, Counters},
+    policy::Policy,
+    settings::{Limits, Timeouts},
+    upstream::Pool,
+};
+
+/// The parts a proxy is made of, put together in `app`.
+pub struct Context {
+    /// The policy in force; tunnels wake up when it changes.
+    pub policy: watch::Receiver<Arc<Policy>>,
+    /// Names to addresses.
+    pub resolver: Resolver,
+    /// Idle connections to origins.
+    pub pool: Pool,
+    /// Where decisions are recorded.
+    pub audit: Audit,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// Who may use the proxy.
+    pub clients: Vec<IpNet>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Every task; the owner waits for them.
+    pub tasks: TaskTracker,
+    /// Finish what is under way and take nothing new.
+    pub drain: CancellationToken,
+    /// Stop now.
+    pub abort: CancellationToken,
+    /// How many requests there were.
+    pub requests: AtomicU64,
+}
+
+impl Context {
+    /// The policy of this moment: load it once per request.
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
+    }
+
+    pub(super) fn next_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

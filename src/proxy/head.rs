@@ -1,0 +1,350 @@
+//! The strict reading of a request head: one meaning, or none.
+//!
+//! HTTP libraries forgive bare line feeds, drop fragments of request targets and accept some
+//! framings that another parser reads differently. This check runs over the raw bytes before the
+//! library sees them. It finds out how the message is framed and refuses what has two readings
+//! (RFC 9112 §2.2, §3, §5, §6); it does not build a request.
+
+use std::str;
+
+use crate::net::{Authority, AuthorityError, Target, TargetError};
+
+/// How the body after a head is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// In chunks.
+    Chunked,
+    /// That many bytes; zero if there is no body.
+    Length(u64),
+    /// Not HTTP any more: CONNECT, or an upgrade was asked for. If it is not granted, the
+    /// connection must be closed.
+    Opaque,
+}
+
+/// Why a head is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HeadError {
+    /// The target of CONNECT is no authority.
+    #[error("has a CONNECT target that is not host:port: {0}")]
+    Authority(#[from] AuthorityError),
+    /// CONNECT with a body (RFC 9110 §9.3.6).
+    #[error("has a body, which CONNECT cannot have")]
+    ConnectBody,
+    /// A Content-Length that is not one decimal number, or more than one of them.
+    #[error("Content-Length is not one decimal number")]
+    ContentLength,
+    /// A control character.
+    #[error("has a control character")]
+    Control,
+    /// A field line without a legal name and a colon right after it.
+    #[error("has a malformed field line")]
+    Field,
+    /// A line that continues the one before (obs-fold).
+    #[error("has a folded field line")]
+    Folded,
+    /// Both Content-Length and Transfer-Encoding.
+    #[error("has both Content-Length and Transfer-Encoding")]
+    LengthAndCoding,
+    /// A carriage return or line feed on its own.
+    #[error("has a line that does not end in CRLF")]
+    LineEnd,
+    /// Not `METHOD SP target SP HTTP/1.x`.
+    #[error("has a malformed request line")]
+    RequestLine,
+    /// The target is no absolute URL.
+    #[error("has a request target that {0}")]
+    Target(#[from] TargetError),
+    /// More bytes than accepted.
+    #[error("is too large")]
+    TooLarge,
+    /// More fields than accepted.
+    #[error("has too many fields")]
+    TooManyFields,
+    /// A Transfer-Encoding other than `chunked`, alone and once, in HTTP/1.1.
+    #[error("has a Transfer-Encoding other than `chunked`")]
+    TransferEncoding,
+    /// A version other than HTTP/1.0 and HTTP/1.1.
+    #[error("is not HTTP/1.1 or HTTP/1.0")]
+    Version,
+}
+
+/// Bounds of a head.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HeadLimits {
+    /// In bytes, the empty line included.
+    pub(super) bytes: usize,
+    /// Field lines.
+    pub(super) fields: usize,
+}
+
+/// Where a head ends, if it is all there; lines are looked at from `from` on.
+///
+/// # Errors
+///
+/// A line ends in something other than CRLF, which must be refused at once: the end of such a head
+/// would never be found.
+pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, HeadError> {
+    let mut line_start = from;
+    while let Some(length) = find(bytes, line_start, b'\n') {
+        let end = line_start + length;
+        match bytes.get(line_start..end) {
+            Some(b"\r") => return Ok(Some(end + 1)),
+            Some([.., b'\r']) => {}
+            Some(_) | None => return Err(HeadError::LineEnd),
+        }
+        line_start = end + 1;
+    }
+    Ok(None)
+}
+
+/// Where the last unfinished line begins: from there [`find_end`] goes on.
+pub(super) fn last_line(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+}
+
+/// Checks a whole head, its empty line included, and says how the body is framed.
+///
+/// # Errors
+///
+/// What has no reading, or two.
+pub(super) fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, HeadError> {
+    let head = head.strip_suffix(b"\r\n\r\n").ok_or(HeadError::LineEnd)?;
+    let mut lines = Lines { rest: Some(head) };
+    let request = check_request_line(lines.next().ok_or(HeadError::RequestLine)??)?;
+    let mut framing = FramingFields::default();
+    let mut count = 0;
+    for line in lines {
+        let (name, value) = split_field(line?)?;
+        framing.note(name, value)?;
+        count += 1;
+        if count > limits.fields {
+            return Err(HeadError::TooManyFields);
+        }
+    }
+    framing.decide(request)
+}
+
+/// What the request line means for framing.
+#[derive(Debug, Clone, Copy)]
+struct RequestLine {
+    connect: bool,
+    http11: bool,
+}
+
+fn check_request_line(line: &[u8]) -> Result<RequestLine, HeadError> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(HeadError::RequestLine);
+    };
+    let http11 = match version {
+        b"HTTP/1.1" => true,
+        b"HTTP/1.0" => false,
+        other if other.starts_with(b"HTTP/") => return Err(HeadError::Version),
+        _ => return Err(HeadError::RequestLine),
+    };
+    if !is_token(method) {
+        return Err(HeadError::RequestLine);
+    }
+    let connect = method == b"CONNECT";
+    check_target(target, connect)?;
+    Ok(RequestLine { connect, http11 })
+}
+
+/// The library drops fragments and has its own idea of an authority, so targets are read here,
+/// as they came. Origin-form and `*` are legal HTTP and get their answer later.
+fn check_target(target: &[u8], connect: bool) -> Result<(), HeadError> {
+    match target {
+        _ if connect => {
+            Authority::parse_connect(target)?;
+        }
+        b"*" => {}
+        [b'/', ..] => {
+            if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
+                return Err(HeadError::RequestLine);
+            }
+        }
+        absolute => {
+            Target::parse(absolute)?;
+        }
+    }
+    Ok(())
+}
+
+/// The name and the trimmed value of a field line (RFC 9112 §5).
+fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err(HeadError::Folded);
+    }
+    let colon = line.iter().position(|byte| *byte == b':').ok_or(HeadError::Field)?;
+    let (name, value) = line.split_at(colon);
+    let value = value.get(1..).unwrap_or_default();
+    if !is_token(name) {
+        return Err(HeadError::Field);
+    }
+    if value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        return Err(HeadError::Control);
+    }
+    Ok((name, value.trim_ascii()))
+}
+
+/// The fields that say where a message ends.
+#[derive(Debug, Default)]
+struct FramingFields {
+    length: Option<u64>,
+    chunked: bool,
+    upgrade: bool,
+}
+
+impl FramingFields {
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
+        if name.eq_ignore_ascii_case(b"content-length") {
+            if self.length.is_some() {
+                return Err(HeadError::ContentLength);
+            }
+            self.length = Some(parse_length(value)?);
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(HeadError::TransferEncoding);
+            }
+            self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            self.upgrade = true;
+        }
+        Ok(())
+    }
+
+    fn decide(self, request: RequestLine) -> Result<Framing, HeadError> {
+        match (self.length, self.chunked) {
+            (Some(_), true) => Err(HeadError::LengthAndCoding),
+            (_, true) if !request.http11 => Err(HeadError::TransferEncoding),
+            (Some(1..), false) | (None, true) if request.connect => Err(HeadError::ConnectBody),
+            (_, _) if request.connect => Ok(Framing::Opaque),
+            (None, true) => Ok(Framing::Chunked),
+            (None | Some(0), false) if self.upgrade => Ok(Framing::Opaque),
+            (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
+        }
+    }
+}
+
+fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
+    let digits = str::from_utf8(value)
+        .ok()
+        .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).ok_or(HeadError::ContentLength)
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(text: &[u8]) -> bool {
+    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(legal)
+}
+
+/// Lines between CRLFs; a carriage return or line feed on its own is an error.
+struct Lines<'a> {
+    rest: Option<&'a [u8]>,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Result<&'a [u8], HeadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.rest.take()?;
+        let Some(at) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+            return Some(Ok(rest));
+        };
+        let (line, end) = rest.split_at(at);
+        let Some(after) = end.strip_prefix(b"\r\n") else { return Some(Err(HeadError::LineEnd)) };
+        self.rest = Some(after);
+        Some(Ok(line))
+    }
+}
+
+fn find(bytes: &[u8], from: usize, wanted: u8) -> Option<usize> {
+    bytes.get(from..)?.iter().position(|byte| *byte == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits { bytes: 65_536, fields: 4 };
+
+    fn framing(lines: &str) -> Result<Framing, HeadError> {
+        let head = format!("{lines}\n\n").replace('\n', "\r\n");
+        assert_eq!(find_end(head.as_bytes(), 0), Ok(Some(head.len())));
+        check(head.as_bytes(), LIMITS)
+    }
+
+    #[test]
+    fn framings() {
+        for (lines, expected) in [
+            ("GET http://a/ HTTP/1.1\nHost: a", Framing::Length(0)),
+            ("GET http://a/ HTTP/1.0", Framing::Length(0)),
+            ("POST http://a/ HTTP/1.1\nContent-Length: 12", Framing::Length(12)),
+            ("POST http://a/ HTTP/1.1\ntRANSFER-eNCODING: Chunked", Framing::Chunked),
+            ("POST http://a/ HTTP/1.1\nTransfer_Encoding: chunked", Framing::Length(0)),
+            ("CONNECT a:443 HTTP/1.1", Framing::Opaque),
+            ("CONNECT a:443 HTTP/1.1\nContent-Length: 0", Framing::Opaque),
+            ("GET http://a/ HTTP/1.1\nUpgrade: websocket", Framing::Opaque),
+            ("POST http://a/ HTTP/1.1\nUpgrade: h2c\nContent-Length: 5", Framing::Length(5)),
+        ] {
+            assert_eq!(framing(lines), Ok(expected), "{lines}");
+        }
+    }
+
+    #[test]
+    fn refused() {
+        for (lines, error) in [
+            (
+                "GET http://a/ HTTP/1.1\nContent-Length: 5\nTransfer-Encoding: chunked",
+                HeadError::LengthAndCoding,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\nContent-Length: 5\nContent-Length: 5",
+                HeadError::ContentLength,
+            ),
+            ("GET http://a/ HTTP/1.1\nContent-Length: 5, 5", HeadError::ContentLength),
+            ("GET http://a/ HTTP/1.1\nContent-Length: +5", HeadError::ContentLength),
+            ("GET http://a/ HTTP/1.1\nContent-Length:", HeadError::ContentLength),
+            (
+                "GET http://a/ HTTP/1.1\nContent-Length: 99999999999999999999",
+                HeadError::ContentLength,
+            ),
+            (
+                "GET http://a/ HTTP/1.1\nTransfer-Encoding: gzip, chunked",
+                HeadError::TransferEncoding,
+            ),
+            ("GET http://a/ HTTP/1.1\nTransfer-Encoding:", HeadError::TransferEncoding),
+            ("GET http://a/ HTTP/1.0\nTransfer-Encoding: chunked", HeadError::TransferEncoding),
+            ("CONNECT a:443 HTTP/1.1\nContent-Length: 5", HeadError::ConnectBody),
+            ("CONNECT a:443 HTTP/1.1\nTransfer-Encoding: chunked", HeadError::ConnectBody),
+            ("GET http://a/ HTTP/1.1\n folded", HeadError::Folded),
+            ("GET http://a/ HTTP/1.1\nX : y", HeadError::Field),
+            ("GET http://a/ HTTP/1.1\nX", HeadError::Field),
+            ("GET http://a/ HTTP/1.1\n: y", HeadError::Field),
+            ("GET http://a/ HTTP/1.1\nX: a\0b", HeadError::Control),
+            ("GET http://a/ HTTP/1.1\nX: a\rb", HeadError::LineEnd),
+            ("GET  http://a/ HTTP/1.1", HeadError::RequestLine),
+            ("GET http://a/", HeadError::RequestLine),
+            ("GET http://\u{fc}/ HTTP/1.1", HeadError::Target(TargetError::Octet)),
+            ("GET http://a/#b HTTP/1.1", HeadError::Target(TargetError::Fragment)),
+            ("GET /a#b HTTP/1.1", HeadError::RequestLine),
+            ("CONNECT a HTTP/1.1", HeadError::Authority(AuthorityError::NoPort)),
+            ("GET http://a/ HTTP/2.0", HeadError::Version),
+            ("GET http://a/ HTTP/1.1\na: 1\nb: 1\nc: 1\nd: 1\ne: 1", HeadError::TooManyFields),
+        ] {
+            assert_eq!(framing(lines), Err(error), "{lines}");
+        }
+    }
+
+    #[test]
+    fn line_ends_are_looked_at_as_they_come() {
+        assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost", 0), Ok(None));
+        assert_eq!(last_line(b"GET / HTTP/1.1\r\nHost"), 16);
+        assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nmore", 16), Ok(Some(27)));
+        assert_eq!(find_end(b"GET / HTTP/1.1\nHost", 0), Err(HeadError::LineEnd));
+        assert_eq!(find_end(b"\n", 0), Err(HeadError::LineEnd));
+    }
+}

@@ -1,0 +1,24 @@
+//! The data path: a client's connection in, a tunnel or a forwarded request out.
+//!
+//! The main path: [`listen`] accepts, `connection` serves, `gate` lets only checked heads pass,
+//! `connect` and `forward` ask the policy through `admit`, `tunnel` and `body` move the bytes,
+//! `refusal` says no. Nothing here decides who may go where.
+
+mod admit;
+mod body;
+mod chunks;
+mod client;
+mod connect;
+mod connection;
+mod context;
+mod fields;
+mod forward;
+mod gate;
+mod head;
+mod health;
+mod listener;
+mod refusal;
+mod tunnel;
+
+pub use context::Context;
+pub use listener::{Bound, ListenError, listen};

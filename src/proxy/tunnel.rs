@@ -1,0 +1,229 @@
+//! Bytes both ways between two sockets, until both are done or something ends it.
+//!
+//! Each direction ends on its own (half-close). Nothing limits the life of a tunnel in which
+//! bytes move; one that stands still ends after the idle time, one that a new policy refuses ends
+//! at once. A buffer is held only while bytes move.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    time::{Instant, sleep_until},
+};
+
+use super::{admit::Admission, client::Client, gate::Gate};
+use crate::{observe::Ending, policy::Policy};
+
+/// One side of a tunnel.
+#[derive(Debug)]
+pub(super) struct Leg {
+    stream: TcpStream,
+    /// What that side sent before the tunnel began.
+    early: Bytes,
+}
+
+/// A tunnel about to begin: what was permitted, for whom, and to where.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    admission: Admission,
+    client: Arc<Client>,
+    peer: SocketAddr,
+}
+
+/// Payload so far, and when the last of it moved.
+#[derive(Debug)]
+struct Meter {
+    begun: Instant,
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// Milliseconds after `begun`.
+    last_move: AtomicU64,
+}
+
+/// Which end of a direction broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    Reading,
+    Writing,
+}
+
+/// Bytes moved at a time.
+const BUFFER_BYTES: usize = 64 << 10;
+
+impl Leg {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, early: Bytes::new() }
+    }
+
+    /// Takes a client's socket back from the HTTP library.
+    pub(super) fn of_client(upgraded: hyper::Result<Upgraded>) -> Option<Self> {
+        let parts = upgraded.ok()?.downcast::<TokioIo<Gate>>().ok()?;
+        let (stream, held) = parts.io.into_inner().into_parts();
+        Some(Self { stream, early: join(parts.read_buf, held) })
+    }
+
+    /// Takes an origin's socket back from the HTTP library.
+    pub(super) fn of_origin(upgraded: hyper::Result<Upgraded>) -> Option<Self> {
+        let parts = upgraded.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+        Some(Self { stream: parts.io.into_inner(), early: parts.read_buf })
+    }
+}
+
+fn join(first: Bytes, second: Bytes) -> Bytes {
+    match (first.is_empty(), second.is_empty()) {
+        (true, _) => second,
+        (_, true) => first,
+        (false, false) => {
+            let mut both = BytesMut::from(first);
+            both.extend_from_slice(&second);
+            both.freeze()
+        }
+    }
+}
+
+impl Tunnel {
+    pub(super) fn new(admission: Admission, client: Arc<Client>, peer: SocketAddr) -> Self {
+        Self { admission, client, peer }
+    }
+
+    /// Moves bytes until the end, and records it.
+    pub(super) async fn run(mut self, mut client: Leg, mut origin: Leg) {
+        let meter = Meter::new();
+        let ending = tokio::select! {
+            ending = both_ways(&mut client, &mut origin, &meter) => ending,
+            ending = self.overseen(&meter) => ending,
+        };
+        let sent = meter.sent.load(Ordering::Relaxed);
+        let received = meter.received.load(Ordering::Relaxed);
+        self.admission.trail.moved(sent, received);
+        self.admission.trail.end(ending);
+    }
+
+    /// Ends when the tunnel must: idle for too long, refused by a new policy, or told to stop.
+    async fn overseen(&self, meter: &Meter) -> Ending {
+        let context = self.client.context();
+        let mut policies = context.policy.clone();
+        // A policy that came between the decision and the tunnel counts too.
+        if self.is_refused_by(&policies.borrow_and_update()) {
+            return Ending::PolicyChanged;
+        }
+        loop {
+            tokio::select! {
+                () = meter.idle(context.timeouts.idle) => return Ending::IdleTimeout,
+                () = context.abort.cancelled() => return Ending::Shutdown,
+                changed = policies.changed() => match changed {
+                    Ok(()) if self.is_refused_by(&policies.borrow_and_update()) => {
+                        return Ending::PolicyChanged;
+                    }
+                    Ok(()) => {}
+                    // The owner of the policy is gone: the proxy is stopping.
+                    Err(_) => return Ending::Shutdown,
+                },
+            }
+        }
+    }
+
+    fn is_refused_by(&self, policy: &Policy) -> bool {
+        let verdict = policy.decide(self.admission.permit.authority());
+        !verdict.is_ok_and(|permit| policy.vet(&permit, self.peer.ip()).is_ok())
+            || !self.client.is_listed(policy)
+    }
+}
+
+async fn both_ways(client: &mut Leg, origin: &mut Leg, meter: &Meter) -> Ending {
+    let (from_client, to_client) = client.stream.split();
+    let (from_origin, to_origin) = origin.stream.split();
+    let early = std::mem::take(&mut client.early);
+    let up = pump(from_client, to_origin, early, &meter.sent, meter);
+    let early = std::mem::take(&mut origin.early);
+    let down = pump(from_origin, to_client, early, &meter.received, meter);
+    let up = async {
+        up.await.map_err(|broken| match broken {
+            Broken::Reading => Ending::ClientGone,
+            Broken::Writing => Ending::OriginFailed,
+        })
+    };
+    let down = async {
+        down.await.map_err(|broken| match broken {
+            Broken::Reading => Ending::OriginFailed,
+            Broken::Writing => Ending::ClientGone,
+        })
+    };
+    match tokio::try_join!(up, down) {
+        Ok(((), ())) => Ending::Complete,
+        Err(ending) => ending,
+    }
+}
+
+/// One direction, to the end of the stream, which is passed on as a half-close.
+async fn pump(
+    from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    early: Bytes,
+    moved: &AtomicU64,
+    meter: &Meter,
+) -> Result<(), Broken> {
+    to.write_all(&early).await.map_err(|_| Broken::Writing)?;
+    meter.count(moved, early.len());
+    drop(early);
+    loop {
+        from.readable().await.map_err(|_| Broken::Reading)?;
+        let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+        loop {
+            buffer.clear();
+            match from.try_read_buf(&mut buffer) {
+                Ok(0) => return to.shutdown().await.map_err(|_| Broken::Writing),
+                Ok(_) => {
+                    to.write_all(&buffer).await.map_err(|_| Broken::Writing)?;
+                    meter.count(moved, buffer.len());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return Err(Broken::Reading),
+            }
+        }
+    }
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            last_move: AtomicU64::new(0),
+        }
+    }
+
+    fn count(&self, moved: &AtomicU64, bytes: usize) {
+        moved.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_move.store(now, Ordering::Relaxed);
+    }
+
+    /// Returns once nothing has moved for that long. Wakes up once in that time, not per byte.
+    async fn idle(&self, limit: Duration) {
+        loop {
+            let last = Duration::from_millis(self.last_move.load(Ordering::Relaxed));
+            let deadline = self.begun + last + limit;
+            if Instant::now() >= deadline {
+                return;
+            }
+            sleep_until(deadline).await;
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The `EXEAT_*` variables.
+//!
+//! Read through a function, so that a test hands in a map and nothing but `cli` touches the
+//! process's environment.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::parse_duration;
+
+/// What the environment says.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `EXEAT_REQUIREMENTS`.
+    pub requirements: Option<PathBuf>,
+    /// `EXEAT_PRESET`.
+    pub preset: Option<String>,
+    /// `EXEAT_SETTINGS`.
+    pub settings: Option<PathBuf>,
+    /// `EXEAT_LISTEN`.
+    pub listen: Option<SocketAddr>,
+    /// `EXEAT_ALLOW_NON_LOOPBACK`: `true` or `false`.
+    pub allow_non_loopback: Option<bool>,
+    /// `EXEAT_AUDIT`.
+    pub audit: Option<String>,
+    /// `EXEAT_DRAIN`.
+    pub drain: Option<Duration>,
+}
+
+/// A variable that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("environment variable {variable} is `{value}`: {expected}")]
+pub struct EnvironmentError {
+    variable: &'static str,
+    value: String,
+    expected: String,
+}
+
+impl Environment {
+    /// Reads the variables; empty ones count as unset.
+    ///
+    /// # Errors
+    ///
+    /// The first variable that cannot be understood.
+    pub fn read(get: impl Fn(&str) -> Option<OsString>) -> Result<Self, EnvironmentError> {
+        let raw = |name: &str| get(name).filter(|value| !value.is_empty());
+        let text = |variable: &'static str| -> Result<Option<String>, EnvironmentError> {
+            raw(variable)
+                .map(|value| {
+                    value.into_string().map_err(|value| EnvironmentError {
+                        variable,
+                        value: value.to_string_lossy().into_owned(),
+                        expected: "must be UTF-8".into(),
+                    })
+                })
+                .transpose()
+        };
+        Ok(Self {
+            requirements: raw("EXEAT_REQUIREMENTS").map(PathBuf::from),
+            preset: text("EXEAT_PRESET")?,
+            settings: raw("EXEAT_SETTINGS").map(PathBuf::from),
+            listen: parse("EXEAT_LISTEN", text("EXEAT_LISTEN")?, |value| {
+                value.parse().map_err(|_| "must be ADDRESS:PORT".to_owned())
+            })?,
+            allow_non_loopback: parse(
+                "EXEAT_ALLOW_NON_LOOPBACK",
+                text("EXEAT_ALLOW_NON_LOOPBACK")?,
+                |value| value.parse().map_err(|_| "must be `true` or `false`".to_owned()),
+            )?,
+            audit: text("EXEAT_AUDIT")?,
+            drain: parse("EXEAT_DRAIN", text("EXEAT_DRAIN")?, |value| {
+                parse_duration(value).map_err(|error| error.to_string())
+            })?,
+        })
+    }
+}
+
+fn parse<T>(
+    variable: &'static str,
+    value: Option<String>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, EnvironmentError> {
+    let Some(value) = value else { return Ok(None) };
+    match parse(&value) {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(expected) => Err(EnvironmentError { variable, value, expected }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_refuses() {
+        let with = |name: &'static str, value: &'static str| {
+            Environment::read(move |asked| (asked == name).then(|| value.into()))
+        };
+        assert_eq!(with("EXEAT_LISTEN", "127.0.0.1:0").unwrap().listen.unwrap().port(), 0);
+        assert_eq!(with("EXEAT_DRAIN", "5s").unwrap().drain, Some(Duration::from_secs(5)));
+        assert_eq!(with("EXEAT_PRESET", "").unwrap().preset, None);
+        let error = with("EXEAT_LISTEN", "localhost").unwrap_err().to_string();
+        assert_eq!(error, "environment variable EXEAT_LISTEN is `localhost`: must be ADDRESS:PORT");
+    }
+}

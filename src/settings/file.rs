@@ -1,0 +1,320 @@
+//! `exeat.toml`: every key of the settings file, with the place of everything wrong in it.
+//!
+//! A mirror of the file: what is missing stays missing, defaults come in `resolve`. An unknown key
+//! is an error, because a setting that is silently ignored is worse than none.
+
+use std::{collections::BTreeMap, net::IpAddr, net::SocketAddr, time::Duration};
+
+use ipnet::{IpNet, Ipv6Net};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{parse_duration, resolve::Private};
+use crate::{
+    net::DnsName,
+    policy::{Pattern, Problem},
+};
+
+/// What `exeat.toml` says.
+#[derive(Debug, Clone, Default)]
+pub struct SettingsFile {
+    pub(super) http: Option<SocketAddr>,
+    pub(super) clients: Option<Vec<IpNet>>,
+    pub(super) private: Vec<Private>,
+    pub(super) servers: Option<Vec<SocketAddr>>,
+    pub(super) hosts: BTreeMap<DnsName, Vec<IpAddr>>,
+    pub(super) nat64: Vec<Ipv6Net>,
+    pub(super) dns_cache: Option<u32>,
+    pub(super) audit_to: Option<String>,
+    pub(super) audit_queue: Option<u32>,
+    pub(super) connections: Option<u32>,
+    pub(super) head_bytes: Option<u32>,
+    pub(super) head_fields: Option<u32>,
+    pub(super) idle_per_origin: Option<u32>,
+    pub(super) idle_origins: Option<u32>,
+    pub(super) request_head: Option<Duration>,
+    pub(super) response_head: Option<Duration>,
+    pub(super) connect: Option<Duration>,
+    pub(super) dns: Option<Duration>,
+    pub(super) idle: Option<Duration>,
+    pub(super) idle_origin: Option<Duration>,
+    pub(super) drain: Option<Duration>,
+}
+
+/// The whole language of the file, for the nearest key of an unknown one.
+const KEYS: &[(&str, &[&str])] = &[
+    ("audit", &["to", "queue"]),
+    ("dns", &["servers", "hosts", "nat64", "cache"]),
+    ("egress", &["private"]),
+    ("limits", &["connections", "head_bytes", "head_fields", "idle_per_origin", "idle_origins"]),
+    ("listen", &["http", "clients"]),
+    (
+        "timeouts",
+        &["request_head", "response_head", "connect", "dns", "idle", "idle_origin", "drain"],
+    ),
+];
+
+type Value<'i> = Spanned<DeValue<'i>>;
+
+impl SettingsFile {
+    /// Reads the text of a settings file.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            let problem = |error: &toml::de::Error| {
+                Problem::error(error.span().unwrap_or(0..0), format!("invalid TOML: {error}"))
+            };
+            return Err(errors.iter().map(problem).collect());
+        }
+        let mut reader = Reader::default();
+        for (section, value) in root.get_ref() {
+            reader.section(section, value);
+        }
+        reader.problems.sort_by_key(|problem| problem.span.start);
+        if reader.problems.is_empty() { Ok(reader.file) } else { Err(reader.problems) }
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    file: SettingsFile,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    fn section(&mut self, section: &Spanned<std::borrow::Cow<'_, str>>, value: &Value<'_>) {
+        let name = section.get_ref().as_ref();
+        let Some((_, keys)) = KEYS.iter().find(|(known, _)| *known == name) else {
+            let sections: Vec<&str> = KEYS.iter().map(|(known, _)| *known).collect();
+            self.problems.push(unknown("section", name, section.span(), &sections));
+            return;
+        };
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong(value, &format!("`{name}` must be a table, written `[{name}]`"));
+            return;
+        };
+        for (key, value) in table.iter() {
+            if keys.contains(&key.get_ref().as_ref()) {
+                self.key(name, key.get_ref(), value);
+            } else {
+                self.problems.push(unknown("key", key.get_ref(), key.span(), keys));
+            }
+        }
+    }
+
+    fn key(&mut self, section: &str, key: &str, value: &Value<'_>) {
+        match (section, key) {
+            ("listen", "http") => self.file.http = self.parsed(value, "an ADDRESS:PORT", parse_ok),
+            ("listen", "clients") => {
+                self.file.clients = Some(self.list(value, "address ranges", parse_range));
+            }
+            ("egress", "private") => {
+                self.file.private = self.list(value, "patterns or address ranges", parse_private);
+            }
+            ("dns", "servers") => {
+                self.file.servers = Some(self.list(value, "IP or IP:PORT", parse_server));
+            }
+            ("dns", "nat64") => {
+                self.file.nat64 = self.list(value, "IPv6 prefixes (/32 to /96)", parse_nat64);
+            }
+            ("dns", "cache") => self.file.dns_cache = self.number(value),
+            ("dns", "hosts") => self.hosts(value),
+            ("audit", "to") => self.file.audit_to = self.text(value).map(str::to_owned),
+            ("audit", "queue") => self.file.audit_queue = self.number(value),
+            ("limits", "connections") => self.file.connections = self.number(value),
+            ("limits", "head_bytes") => self.file.head_bytes = self.number(value),
+            ("limits", "head_fields") => self.file.head_fields = self.number(value),
+            ("limits", "idle_per_origin") => self.file.idle_per_origin = self.number(value),
+            ("limits", "idle_origins") => self.file.idle_origins = self.number(value),
+            ("timeouts", "request_head") => self.file.request_head = self.duration(value),
+            ("timeouts", "response_head") => self.file.response_head = self.duration(value),
+            ("timeouts", "connect") => self.file.connect = self.duration(value),
+            ("timeouts", "dns") => self.file.dns = self.duration(value),
+            ("timeouts", "idle") => self.file.idle = self.duration(value),
+            ("timeouts", "idle_origin") => self.file.idle_origin = self.duration(value),
+            ("timeouts", "drain") => self.file.drain = self.duration(value),
+            _ => self.wrong(value, &format!("`{key}` is not a setting of `[{section}]`")),
+        }
+    }
+
+    fn hosts(&mut self, value: &Value<'_>) {
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong(value, "`hosts` must be a table of \"name\" = [\"address\"]");
+            return;
+        };
+        for (key, value) in table.iter() {
+            let addresses = self.list(value, "addresses", parse_ok);
+            match DnsName::parse(key.get_ref().as_bytes()) {
+                Ok(name) => {
+                    self.file.hosts.insert(name, addresses);
+                }
+                Err(error) => {
+                    let message = format!("`{}` {error}", key.get_ref());
+                    self.problems.push(
+                        Problem::error(key.span(), message)
+                            .with_help("put the whole name in quotes: \"www.example.com\""),
+                    );
+                }
+            }
+        }
+    }
+
+    fn text<'v>(&mut self, value: &'v Value<'_>) -> Option<&'v str> {
+        let DeValue::String(text) = value.get_ref() else {
+            self.wrong(value, "expected a string");
+            return None;
+        };
+        Some(text)
+    }
+
+    fn parsed<T>(
+        &mut self,
+        value: &Value<'_>,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.text(value)?;
+        let parsed = parse(text);
+        if parsed.is_none() {
+            self.wrong(value, &format!("`{text}` is not {expected}"));
+        }
+        parsed
+    }
+
+    fn list<T>(
+        &mut self,
+        value: &Value<'_>,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
+        let DeValue::Array(array) = value.get_ref() else {
+            self.wrong(value, &format!("expected a list of {expected}"));
+            return Vec::new();
+        };
+        let expected = format!("one of {expected}");
+        array.iter().filter_map(|item| self.parsed(item, &expected, &parse)).collect()
+    }
+
+    fn number(&mut self, value: &Value<'_>) -> Option<u32> {
+        let number = match value.get_ref() {
+            DeValue::Integer(integer) => {
+                u32::from_str_radix(integer.as_str(), integer.radix()).ok()
+            }
+            DeValue::String(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => None,
+        };
+        let number = number.filter(|number| *number > 0);
+        if number.is_none() {
+            self.wrong(value, "expected a whole number from 1");
+        }
+        number
+    }
+
+    fn duration(&mut self, value: &Value<'_>) -> Option<Duration> {
+        let text = self.text(value)?;
+        match parse_duration(text) {
+            Ok(duration) => Some(duration),
+            Err(error) => {
+                self.wrong(value, &error.to_string());
+                None
+            }
+        }
+    }
+
+    fn wrong(&mut self, value: &Value<'_>, message: &str) {
+        self.problems.push(Problem::error(value.span(), message));
+    }
+}
+
+fn unknown(what: &str, name: &str, span: std::ops::Range<usize>, known: &[&str]) -> Problem {
+    let nearest = known.iter().min_by_key(|known| strsim::levenshtein(name, known));
+    let problem = Problem::error(span, format!("unknown {what} `{name}`"));
+    match nearest {
+        Some(nearest) => problem.with_help(format!("the nearest {what} is `{nearest}`")),
+        None => problem,
+    }
+}
+
+fn parse_ok<T: std::str::FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn parse_range(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+fn parse_server(text: &str) -> Option<SocketAddr> {
+    const DNS_PORT: u16 = 53;
+    text.parse()
+        .ok()
+        .or_else(|| text.parse().ok().map(|address| SocketAddr::new(address, DNS_PORT)))
+}
+
+/// RFC 6052 §2.2 knows these prefix lengths only.
+fn parse_nat64(text: &str) -> Option<Ipv6Net> {
+    let prefix: Ipv6Net = text.parse().ok()?;
+    matches!(prefix.prefix_len(), 32 | 40 | 48 | 56 | 64 | 96).then_some(prefix)
+}
+
+fn parse_private(text: &str) -> Option<Private> {
+    match parse_range(text) {
+        Some(range) => Some(Private::Range(range)),
+        None => Pattern::parse(text).ok().map(Private::Name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_read() {
+        let text = include_str!("../../config/exeat.toml");
+        // Commented keys are keys; commented sentences are not.
+        let is_key = |line: &&str| line.split(' ').nth(1) == Some("=");
+        let uncommented =
+            |line: &'static str| line.strip_prefix("# ").filter(is_key).unwrap_or(line);
+        let every_key: String =
+            text.lines().map(|line| format!("{}\n", uncommented(line))).collect();
+        let parsed = SettingsFile::parse(&every_key);
+        assert!(parsed.is_ok(), "{:?}\n{every_key}", parsed.err());
+        for (section, keys) in KEYS {
+            assert!(text.contains(&format!("[{section}]")), "{section} is not documented");
+            for key in keys.iter().filter(|key| **key != "hosts") {
+                assert!(text.contains(&format!("{key} = ")), "{section}.{key} is not documented");
+            }
+        }
+        assert!(text.contains("[dns.hosts]"), "dns.hosts is not documented");
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest() {
+        let problems =
+            SettingsFile::parse("[listen]\nhtpp = \"127.0.0.1:1\"\n[dsn]\n").unwrap_err();
+        let said: Vec<_> = problems.iter().map(|p| (p.message.as_str(), p.help.clone())).collect();
+        assert_eq!(
+            said,
+            [
+                ("unknown key `htpp`", Some("the nearest key is `http`".to_owned())),
+                ("unknown section `dsn`", Some("the nearest section is `dns`".to_owned())),
+            ]
+        );
+    }
+
+    #[test]
+    fn wrong_values_are_all_reported() {
+        let text = "[listen]\nhttp = 1\nclients = [\"x\"]\n[limits]\nconnections = 0\n\
+                    [timeouts]\nconnect = \"5\"\n[dns.hosts]\n\"a b\" = [\"10.0.0.1\"]\n";
+        assert_eq!(SettingsFile::parse(text).unwrap_err().len(), 5);
+    }
+}

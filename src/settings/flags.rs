@@ -1,0 +1,20 @@
+//! What was typed on the command line of `serve`, not yet judged.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// The flags that `serve` shares with the environment and the settings file.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--requirements FILE`.
+    pub requirements: Option<PathBuf>,
+    /// `--preset NAME`.
+    pub preset: Option<String>,
+    /// `--listen ADDR:PORT`.
+    pub listen: Option<SocketAddr>,
+    /// `--allow-non-loopback`.
+    pub allow_non_loopback: bool,
+    /// `--audit stdout|stderr|off|FILE`.
+    pub audit: Option<String>,
+    /// `--drain 30s`.
+    pub drain: Option<Duration>,
+}

@@ -1,0 +1,16 @@
+//! What the operator wants: flags, environment and `exeat.toml`, in that order of precedence.
+//!
+//! Three values in, one [`Settings`] out, by [`Settings::resolve`]; nothing here opens a socket or
+//! reads a file. The policy itself is not a setting: it comes from `source`.
+
+mod duration;
+mod environment;
+mod file;
+mod flags;
+mod resolve;
+
+pub use duration::{DurationError, parse_duration};
+pub use environment::{Environment, EnvironmentError};
+pub use file::SettingsFile;
+pub use flags::Flags;
+pub use resolve::{AuditTarget, Chosen, Dns, Limits, Listen, Private, Settings, Timeouts};

@@ -1,0 +1,232 @@
+//! Flags beat environment beats file beats default.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv6Net};
+
+use super::{Environment, Flags, SettingsFile};
+use crate::{net::DnsName, policy::Pattern};
+
+/// Everything `serve` needs to know, besides the policy.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which policy was asked for.
+    pub chosen: Chosen,
+    /// Where to listen, and for whom.
+    pub listen: Listen,
+    /// Names and ranges that may be private (`[egress] private`).
+    pub private: Vec<Private>,
+    /// How names are resolved.
+    pub dns: Dns,
+    /// Where audit records go.
+    pub audit: AuditTarget,
+    /// How many audit records may wait to be written.
+    pub audit_queue: usize,
+    /// Bounds.
+    pub limits: Limits,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+}
+
+/// Which policy to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chosen {
+    /// The default places.
+    Default,
+    /// A file that was named.
+    File(PathBuf),
+    /// A preset that was named.
+    Preset(String),
+}
+
+/// Where to listen.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// The address that was asked for; the policy's `http_port` or 3128 on loopback otherwise.
+    pub http: Option<SocketAddr>,
+    /// Who may use the proxy; loopback, and the local subnets when not on loopback, otherwise.
+    pub clients: Option<Vec<IpNet>>,
+    /// Whether listening beyond loopback was asked for.
+    pub allow_non_loopback: bool,
+}
+
+/// An exception for private destinations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Private {
+    /// A pattern of names that may resolve to private addresses.
+    Name(Pattern),
+    /// A range that may be dialled.
+    Range(IpNet),
+}
+
+/// How names are resolved.
+#[derive(Debug, Clone)]
+pub struct Dns {
+    /// Servers to ask instead of the system's.
+    pub servers: Option<Vec<SocketAddr>>,
+    /// Static answers, which beat everything else.
+    pub hosts: BTreeMap<DnsName, Vec<IpAddr>>,
+    /// NAT64 prefixes of this network.
+    pub nat64: Vec<Ipv6Net>,
+    /// How many answers are cached.
+    pub cache: u32,
+}
+
+/// Where audit records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditTarget {
+    /// To a file, appended.
+    File(PathBuf),
+    /// Nowhere.
+    Off,
+    /// To standard error.
+    Stderr,
+    /// To standard output.
+    Stdout,
+}
+
+/// Bounds on what is held at a time.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Client connections and tunnels.
+    pub connections: usize,
+    /// Bytes of a request or response head.
+    pub head_bytes: usize,
+    /// Fields in a head.
+    pub head_fields: usize,
+    /// Idle connections kept to one origin.
+    pub idle_per_origin: usize,
+    /// Idle connections kept in all.
+    pub idle_origins: usize,
+}
+
+/// Deadlines; none of them limits the age of a stream that moves.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// From the start of a connection, or the end of an answer, to the end of the next head.
+    pub request_head: Duration,
+    /// From the request sent to the head of the origin's answer.
+    pub response_head: Duration,
+    /// To establish a connection to an origin, all addresses together.
+    pub connect: Duration,
+    /// For a DNS answer.
+    pub dns: Duration,
+    /// A tunnel or a body in which nothing moves.
+    pub idle: Duration,
+    /// A kept origin connection that nobody uses.
+    pub idle_origin: Duration,
+    /// For work in progress when the proxy is told to stop.
+    pub drain: Duration,
+}
+
+impl Settings {
+    /// Puts the three together.
+    #[must_use]
+    pub fn resolve(flags: Flags, environment: Environment, file: SettingsFile) -> Self {
+        let chosen = match (flags.requirements, flags.preset) {
+            (Some(path), _) => Chosen::File(path),
+            (None, Some(preset)) => Chosen::Preset(preset),
+            (None, None) => match (environment.requirements, environment.preset) {
+                (Some(path), _) => Chosen::File(path),
+                (None, Some(preset)) => Chosen::Preset(preset),
+                (None, None) => Chosen::Default,
+            },
+        };
+        let audit = flags.audit.or(environment.audit).or(file.audit_to);
+        Self {
+            chosen,
+            listen: Listen {
+                http: flags.listen.or(environment.listen).or(file.http),
+                clients: file.clients,
+                allow_non_loopback: flags.allow_non_loopback
+                    || environment.allow_non_loopback.unwrap_or(false),
+            },
+            private: file.private,
+            dns: Dns {
+                servers: file.servers,
+                hosts: file.hosts,
+                nat64: file.nat64,
+                cache: file.dns_cache.unwrap_or(10_000),
+            },
+            audit: audit.map_or(AuditTarget::Stdout, |word| AuditTarget::from_word(&word)),
+            audit_queue: size(file.audit_queue, 16_384),
+            limits: Limits {
+                connections: size(file.connections, 10_000),
+                head_bytes: size(file.head_bytes, 65_536),
+                head_fields: size(file.head_fields, 100),
+                idle_per_origin: size(file.idle_per_origin, 32),
+                idle_origins: size(file.idle_origins, 1_024),
+            },
+            timeouts: Timeouts {
+                request_head: file.request_head.unwrap_or(Duration::from_secs(60)),
+                response_head: file.response_head.unwrap_or(Duration::from_secs(600)),
+                connect: file.connect.unwrap_or(Duration::from_secs(10)),
+                dns: file.dns.unwrap_or(Duration::from_secs(5)),
+                idle: file.idle.unwrap_or(Duration::from_secs(3600)),
+                idle_origin: file.idle_origin.unwrap_or(Duration::from_secs(60)),
+                drain: flags
+                    .drain
+                    .or(environment.drain)
+                    .or(file.drain)
+                    .unwrap_or(Duration::from_secs(30)),
+            },
+        }
+    }
+}
+
+impl AuditTarget {
+    fn from_word(word: &str) -> Self {
+        match word {
+            "stdout" => Self::Stdout,
+            "stderr" => Self::Stderr,
+            "off" => Self::Off,
+            path => Self::File(path.into()),
+        }
+    }
+}
+
+fn size(written: Option<u32>, default: usize) -> usize {
+    written.and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_beat_environment_beats_file() {
+        let file = || {
+            SettingsFile::parse(
+                "[listen]\nhttp = \"127.0.0.1:1\"\n[timeouts]\ndrain = \"1s\"\n\
+                 [audit]\nto = \"stderr\"\n",
+            )
+            .unwrap()
+        };
+        let environment = || Environment {
+            listen: "127.0.0.1:2".parse().ok(),
+            preset: Some("agent".into()),
+            ..Environment::default()
+        };
+        let settings = Settings::resolve(Flags::default(), environment(), file());
+        assert_eq!(settings.listen.http.unwrap().port(), 2);
+        assert_eq!(settings.timeouts.drain, Duration::from_secs(1));
+        assert_eq!(settings.audit, AuditTarget::Stderr);
+        assert_eq!(settings.chosen, Chosen::Preset("agent".into()));
+
+        let flags = Flags {
+            listen: "127.0.0.1:3".parse().ok(),
+            requirements: Some("r.toml".into()),
+            audit: Some("/tmp/audit".into()),
+            ..Flags::default()
+        };
+        let settings = Settings::resolve(flags, environment(), file());
+        assert_eq!(settings.listen.http.unwrap().port(), 3);
+        assert_eq!(settings.chosen, Chosen::File("r.toml".into()));
+        assert_eq!(settings.audit, AuditTarget::File("/tmp/audit".into()));
+    }
+}

@@ -1,0 +1,116 @@
+//! Which policy is meant: the one named, or the one that lies in the usual place.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{PRESETS, Preset};
+use crate::{policy::Source, settings::Chosen};
+
+/// Where Codex looks for the system's managed requirements on Unix.
+pub const SYSTEM_FILE: &str = "/etc/codex/requirements.toml";
+
+/// The documents that a policy is made of.
+#[derive(Debug, Clone)]
+pub struct PolicySource {
+    pub(super) chosen: Document,
+    /// The system file, if it is there and is not the chosen one.
+    pub(super) system: Option<(PathBuf, Arc<Source>)>,
+}
+
+/// One document.
+#[derive(Debug, Clone)]
+pub(super) enum Document {
+    File(PathBuf, Arc<Source>),
+    Preset(Preset, Arc<Source>),
+}
+
+/// Why there is no policy to start with.
+#[derive(Debug, thiserror::Error)]
+pub enum LocateError {
+    /// Nothing was named and nothing lies in the usual place.
+    #[error(
+        "no policy: give one with --requirements FILE, --preset NAME (--preset agent is a good \
+         start), EXEAT_REQUIREMENTS=FILE or EXEAT_PRESET=NAME, or put it at {0}"
+    )]
+    Nothing(PathBuf),
+    /// The system file is there but cannot be looked at, so its denies cannot be known.
+    #[error("cannot look at {0}, whose denies would apply: {1}")]
+    System(PathBuf, #[source] io::Error),
+    /// No preset of that name.
+    #[error("no preset `{0}`; there is: {known}", known = names())]
+    UnknownPreset(String),
+}
+
+impl PolicySource {
+    /// Finds the documents for what was chosen. `system` is [`SYSTEM_FILE`] but for tests.
+    ///
+    /// # Errors
+    ///
+    /// When there is no policy, or it cannot be known whether the system has one.
+    pub fn locate(chosen: &Chosen, system: &Path) -> Result<Self, LocateError> {
+        let present =
+            system.try_exists().map_err(|error| LocateError::System(system.to_owned(), error))?;
+        let file = |path: &Path| {
+            Document::File(path.to_owned(), Arc::new(Source::file(path.to_string_lossy())))
+        };
+        let chosen_document = match chosen {
+            Chosen::File(path) => file(path),
+            Chosen::Preset(name) => {
+                let preset =
+                    Preset::named(name).ok_or_else(|| LocateError::UnknownPreset(name.clone()))?;
+                Document::Preset(preset, Arc::new(Source::preset(preset.name)))
+            }
+            Chosen::Default if present => file(system),
+            Chosen::Default => return Err(LocateError::Nothing(system.to_owned())),
+        };
+        let same = match &chosen_document {
+            Document::File(path, _) => path == system,
+            Document::Preset(..) => false,
+        };
+        let system = (present && !same)
+            .then(|| (system.to_owned(), Arc::new(Source::file(system.to_string_lossy()))));
+        Ok(Self { chosen: chosen_document, system })
+    }
+
+    /// What the chosen document is called, for the operator.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.chosen {
+            Document::File(_, source) | Document::Preset(_, source) => source.path(),
+        }
+    }
+
+    /// The path of the system file whose denies apply too, if there is one.
+    #[must_use]
+    pub fn system_name(&self) -> Option<&str> {
+        self.system.as_ref().map(|(_, source)| source.path())
+    }
+}
+
+fn names() -> String {
+    PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_place_comes_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let system = directory.path().join("requirements.toml");
+        let nothing = PolicySource::locate(&Chosen::Default, &system).unwrap_err().to_string();
+        for way in ["--requirements", "--preset agent", "EXEAT_REQUIREMENTS", "requirements.toml"] {
+            assert!(nothing.contains(way), "{nothing}");
+        }
+        std::fs::write(&system, "").unwrap();
+        let found = PolicySource::locate(&Chosen::Default, &system).unwrap();
+        assert_eq!((found.name(), found.system_name()), (system.to_str().unwrap(), None));
+        let preset = PolicySource::locate(&Chosen::Preset("agent".into()), &system).unwrap();
+        assert_eq!((preset.name(), preset.system_name()), ("preset:agent", system.to_str()));
+        assert!(PolicySource::locate(&Chosen::Preset("nope".into()), &system).is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! The bytes of all documents at one moment.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::{PolicySource, locate::Document};
+use crate::{policy::Source, requirements::Layer};
+
+/// One more than the largest policy that is accepted, so that `policy` sees it is too large.
+const READ_LIMIT: u64 = (64 << 20) + 1;
+
+/// What every document of a source said when it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The chosen document.
+    pub chosen: Text,
+    /// The system file, if it is a second one.
+    pub system: Option<Text>,
+}
+
+/// The bytes of a document and where they come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// As read; not yet checked in any way.
+    pub bytes: Vec<u8>,
+    /// Where they come from.
+    pub source: Arc<Source>,
+}
+
+/// A document that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read policy {path}: {error}")]
+pub struct ReadError {
+    path: PathBuf,
+    #[source]
+    error: io::Error,
+}
+
+/// Enough of a file's metadata to tell that it is another one, or was written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stamp(Vec<Option<(Identity, u64, Option<SystemTime>)>>);
+
+#[cfg(unix)]
+type Identity = (u64, u64, i64, i64);
+#[cfg(not(unix))]
+type Identity = ();
+
+impl PolicySource {
+    /// Reads every document. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The first document that cannot be read. A system file that has gone since the start is an
+    /// error too: its denies must not vanish unnoticed.
+    pub fn read(&self) -> Result<Snapshot, ReadError> {
+        let chosen = match &self.chosen {
+            Document::File(path, source) => read_text(path, source)?,
+            Document::Preset(preset, source) => {
+                Text { bytes: preset.text.into(), source: Arc::clone(source) }
+            }
+        };
+        let system = match &self.system {
+            Some((path, source)) => Some(read_text(path, source)?),
+            None => None,
+        };
+        Ok(Snapshot { chosen, system })
+    }
+
+    /// Looks at the documents without reading them. Blocks. Symbolic links are followed, so that
+    /// a swapped link is a change.
+    pub(super) fn stamp(&self) -> Stamp {
+        let chosen = match &self.chosen {
+            Document::File(path, _) => Some(path.as_path()),
+            Document::Preset(..) => None,
+        };
+        let system = self.system.as_ref().map(|(path, _)| path.as_path());
+        Stamp(chosen.into_iter().chain(system).map(stamp_of).collect())
+    }
+}
+
+impl Snapshot {
+    /// The chosen document as a layer.
+    #[must_use]
+    pub fn chosen_layer(&self) -> Layer<'_> {
+        self.chosen.layer()
+    }
+
+    /// The system file as a layer, if there is one.
+    #[must_use]
+    pub fn system_layer(&self) -> Option<Layer<'_>> {
+        self.system.as_ref().map(Text::layer)
+    }
+}
+
+impl Text {
+    fn layer(&self) -> Layer<'_> {
+        Layer { bytes: &self.bytes, source: &self.source }
+    }
+}
+
+fn read_text(path: &Path, source: &Arc<Source>) -> Result<Text, ReadError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(READ_LIMIT).read_to_end(&mut bytes))
+        .map_err(|error| ReadError { path: path.to_owned(), error })?;
+    Ok(Text { bytes, source: Arc::clone(source) })
+}
+
+fn stamp_of(path: &Path) -> Option<(Identity, u64, Option<SystemTime>)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((identity(&metadata), metadata.len(), metadata.modified().ok()))
+}
+
+#[cfg(unix)]
+fn identity(metadata: &fs::Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt as _;
+    (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn identity(_: &fs::Metadata) -> Identity {}

@@ -1,0 +1,16 @@
+//! Connections to origins: vetting what DNS says, dialling it, keeping it for the next request.
+//!
+//! No permit, no socket: everything here that opens or hands out a connection takes a [`Permit`]
+//! and addresses that the policy has vetted.
+//!
+//! [`Permit`]: crate::policy::Permit
+
+mod dial;
+mod origin;
+mod pool;
+mod vet;
+
+pub use dial::{DialError, dial};
+pub use origin::{Lease, Origin, RequestBody};
+pub use pool::Pool;
+pub use vet::{Candidates, VetError, candidates};

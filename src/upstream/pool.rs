@@ -1,0 +1,104 @@
+//! Idle connections to origins, kept for the next request to the same authority.
+//!
+//! A kept connection is used again only if its peer address would be vetted under the policy of
+//! the moment. Bounded in all directions; what is too old is closed when it is met, and by
+//! [`Pool::sweep`].
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::Origin;
+use crate::{
+    net::Authority,
+    policy::{Permit, Policy},
+};
+
+/// The idle connections of one proxy.
+#[derive(Debug)]
+pub struct Pool {
+    idle: Mutex<Idle>,
+    per_origin: usize,
+    in_all: usize,
+    max_age: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    by_authority: HashMap<Authority, VecDeque<(Origin, Instant)>>,
+    count: usize,
+    closed: bool,
+}
+
+impl Pool {
+    /// An empty pool with its bounds; a connection idle for `max_age` is closed.
+    #[must_use]
+    pub fn new(per_origin: usize, in_all: usize, max_age: Duration) -> Self {
+        Self { idle: Mutex::default(), per_origin, in_all, max_age }
+    }
+
+    /// A kept connection for the permit's authority, the youngest first. Those that the policy
+    /// refuses by now are closed.
+    #[must_use]
+    pub fn take(&self, policy: &Policy, permit: &Permit) -> Option<Origin> {
+        let mut idle = self.lock();
+        let Idle { by_authority, count, .. } = &mut *idle;
+        let kept = by_authority.get_mut(permit.authority())?;
+        let mut found = None;
+        while let Some((origin, since)) = kept.pop_back() {
+            *count -= 1;
+            let vetted = policy.vet(permit, origin.peer().ip()).is_ok();
+            if vetted && origin.is_open() && since.elapsed() < self.max_age {
+                found = Some(origin);
+                break;
+            }
+        }
+        if kept.is_empty() {
+            by_authority.remove(permit.authority());
+        }
+        found
+    }
+
+    /// Keeps a connection whose answer has been read to its end; closes it if there is no room.
+    pub fn keep(&self, origin: Origin) {
+        if !origin.is_open() {
+            return;
+        }
+        let mut idle = self.lock();
+        let Idle { by_authority, count, closed } = &mut *idle;
+        if *closed || *count >= self.in_all {
+            return;
+        }
+        let kept = by_authority.entry(origin.authority().clone()).or_default();
+        if kept.len() < self.per_origin {
+            kept.push_back((origin, Instant::now()));
+            *count += 1;
+        }
+    }
+
+    /// Closes what is too old or was closed by its origin.
+    pub fn sweep(&self) {
+        let mut idle = self.lock();
+        let Idle { by_authority, count, .. } = &mut *idle;
+        by_authority.retain(|_, kept| {
+            let before = kept.len();
+            kept.retain(|(origin, since)| origin.is_open() && since.elapsed() < self.max_age);
+            *count -= before - kept.len();
+            !kept.is_empty()
+        });
+    }
+
+    /// Closes everything and keeps nothing from here on.
+    pub fn close(&self) {
+        *self.lock() = Idle { closed: true, ..Idle::default() };
+    }
+
+    /// No code that can panic runs under the lock, so a poisoned one is sound.
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
