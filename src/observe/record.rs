@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde::Serialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
 use crate::{
     net::Authority,
@@ -267,8 +267,18 @@ fn source(verdict: Result<RuleId, Denial>) -> &'static str {
     }
 }
 
+/// RFC 3339 in UTC, always with milliseconds, so that stamps sort as text.
 fn stamp(at: SystemTime) -> String {
     let at = OffsetDateTime::from(at);
-    let milliseconds = at.replace_nanosecond(u32::from(at.millisecond()) * 1_000_000);
-    milliseconds.unwrap_or(at).format(&Rfc3339).unwrap_or_default()
+    let (date, time) = (at.date(), at.time());
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.millisecond()
+    )
 }

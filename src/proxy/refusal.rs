@@ -257,7 +257,10 @@ fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Reply {
     let (phrase, cure) = match denial.reason {
         Reason::Denied => (
             format!("exeat: {host} denied by {by}"),
-            format!("{host} is on the denylist of your organisation ({by})"),
+            format!(
+                "{host} is on the denylist of your organisation ({by}); ask the administrator if \
+                 it should not be"
+            ),
         ),
         Reason::NotAllowed => (
             format!("exeat: {host} not in {}, {place}", List::Allow.key()),
@@ -276,11 +279,17 @@ fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Reply {
         ),
         Reason::PortNotAllowed => (
             format!("exeat: {host} not allowed on port {} by {by}", authority.port),
-            format!("{host} is allowed on other ports only ({by})"),
+            format!(
+                "{host} is allowed on other ports only ({by}); use one of those, or ask the \
+                 administrator to add port {}",
+                authority.port
+            ),
         ),
         Reason::ProxyDisabled => (
             format!("exeat: network disabled, {file}"),
-            format!("the network is switched off by `enabled = false` in {file}"),
+            format!(
+                "the network is switched off by `enabled = false` in {file}; ask the administrator"
+            ),
         ),
     };
     Reply {

@@ -9,6 +9,8 @@
     reason = "a test may fail; JSON rows are indexed by key"
 )]
 
+mod connect;
 mod host_forms;
 mod patterns;
 mod policy_files;
+mod support;

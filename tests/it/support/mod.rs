@@ -1,0 +1,29 @@
+//! What the tests are made of: a served proxy, origins, a DNS server, raw clients. All real.
+
+mod dns;
+mod origin;
+mod proxy;
+mod raw;
+
+pub(crate) use dns::{DnsServer, Zone};
+pub(crate) use origin::{Origin, RawOrigin, TlsOrigin};
+pub(crate) use proxy::{Proxy, ProxyBuilder, signal};
+pub(crate) use raw::{Answer, connect as raw_connect, connect_tunnel, exchange, read_answer};
+
+use std::time::Duration;
+
+/// How long a test waits for what must come. Generous: it only bounds a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until a condition holds, polling; panics with `what` if it never does.
+pub(crate) async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never came true: {what}");
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,234 @@
+//! A proxy as users run it: the binary, its files, its signals.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::eventually;
+
+/// What a proxy is started with.
+#[derive(Debug, Default)]
+pub(crate) struct ProxyBuilder {
+    policy: String,
+    private: Vec<String>,
+    hosts: Vec<(String, String)>,
+    servers: Option<SocketAddr>,
+    extra: String,
+    flags: Vec<String>,
+}
+
+/// A running proxy. Ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) directory: TempDir,
+    log: Arc<Mutex<String>>,
+}
+
+impl ProxyBuilder {
+    /// The body of `[experimental_network]`; `enabled = true` is added.
+    pub(crate) fn new(rules: &str) -> Self {
+        Self {
+            policy: format!("[experimental_network]\nenabled = true\n{rules}\n"),
+            ..Self::default()
+        }
+    }
+
+    /// A name that resolves to loopback and may be dialled there.
+    pub(crate) fn local(mut self, name: &str) -> Self {
+        self.private.push(name.to_owned());
+        self.host(name, "127.0.0.1")
+    }
+
+    /// A static answer.
+    pub(crate) fn host(mut self, name: &str, address: &str) -> Self {
+        self.hosts.push((name.to_owned(), address.to_owned()));
+        self
+    }
+
+    /// A pattern or range that may be private.
+    pub(crate) fn private(mut self, pattern: &str) -> Self {
+        self.private.push(pattern.to_owned());
+        self
+    }
+
+    /// The DNS server to ask.
+    pub(crate) fn dns(mut self, server: SocketAddr) -> Self {
+        self.servers = Some(server);
+        self
+    }
+
+    /// More of exeat.toml.
+    pub(crate) fn settings(mut self, text: &str) -> Self {
+        self.extra.push_str(text);
+        self.extra.push('\n');
+        self
+    }
+
+    pub(crate) fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    pub(crate) async fn start(self) -> Proxy {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        fs::write(path.join("requirements.toml"), &self.policy).unwrap();
+        fs::write(path.join("exeat.toml"), self.settings_text()).unwrap();
+        let mut child = command()
+            .arg("serve")
+            .args(["--listen", "127.0.0.1:0"])
+            .arg("--requirements")
+            .arg(path.join("requirements.toml"))
+            .arg("--settings")
+            .arg(path.join("exeat.toml"))
+            .arg("--audit")
+            .arg(path.join("audit.jsonl"))
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let sink = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut log = sink.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let address = eventually("the ready line", || {
+            let log = log.lock().unwrap();
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the proxy ended with {status}:\n{log}");
+            }
+            let (_, rest) = log.split_once("listening on http://")?;
+            rest.split(';').next().unwrap().parse().ok()
+        })
+        .await;
+        Proxy { child, address, directory, log }
+    }
+
+    fn settings_text(&self) -> String {
+        let mut text = String::new();
+        writeln!(text, "[egress]\nprivate = {:?}", self.private).unwrap();
+        writeln!(text, "[dns]").unwrap();
+        match self.servers {
+            Some(server) => writeln!(text, "servers = [\"{server}\"]").unwrap(),
+            None => writeln!(text, "servers = []").unwrap(),
+        }
+        writeln!(text, "[dns.hosts]").unwrap();
+        for (name, address) in &self.hosts {
+            writeln!(text, "{name:?} = [{address:?}]").unwrap();
+        }
+        text + &self.extra
+    }
+}
+
+impl Proxy {
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Replaces the policy as administrators should: a new file, renamed over the old one.
+    pub(crate) fn replace_policy(&self, rules: &str) {
+        self.replace_file(&format!("[experimental_network]\nenabled = true\n{rules}\n"));
+    }
+
+    pub(crate) fn replace_file(&self, text: &str) {
+        let new = self.path("requirements.toml.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, self.path("requirements.toml")).unwrap();
+    }
+
+    /// Waits for the audit to hold at least that many records that match.
+    pub(crate) async fn audit(
+        &self,
+        count: usize,
+        matching: impl Fn(&Value) -> bool,
+    ) -> Vec<Value> {
+        let path = self.path("audit.jsonl");
+        eventually("the audit records", || {
+            let found: Vec<Value> =
+                records(&path).into_iter().filter(|record| matching(record)).collect();
+            (found.len() >= count).then_some(found)
+        })
+        .await
+    }
+
+    /// What the health endpoint says.
+    pub(crate) async fn health(&self) -> Value {
+        let answer = super::exchange(
+            self.address,
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the end of the proxy", || child.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Sends a signal by name to a process of ours.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// The program under test, without the environment that could change what it does.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exeat"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("EXEAT_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Whole lines only: the last may still be under way.
+fn records(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).expect("a whole JSON line")).collect()
+}
