@@ -1,4 +1,54 @@
-//! The map.
+//! **exeat** (Latin: "let him go out") stands between programs and the network and gives or refuses
+//! leave, connection by connection, by the organisation's managed `requirements.toml`.
+//!
+//! # The life of a request
+//!
+//! ```text
+//! bytes ─► Authority ─► Policy::decide ─► Permit ─► DNS ─► Policy::vet ─► VettedAddress ─► dial ─► tunnel | forward ─► audit
+//!                            └─► Refusal ◄──────────────────────┴────────────────────────────┘   (one total match: Refusal → answer)
+//! ```
+//!
+//! # The map
+//!
+//! | module | what | pure |
+//! |---|---|---|
+//! | [`net`] | the words of the network, parsed once | yes |
+//! | [`policy`] | `requirements.toml` to rules to decisions; permits | yes |
+//! | [`requirements`] | several documents, the one that applies | yes |
+//! | [`settings`] | flags, environment and `exeat.toml` to one value | |
+//! | [`observe`] | audit records, counters, the log | |
+//! | [`source`] | where policy bytes come from; watched for changes | |
+//! | [`dns`] | names to addresses, kept for their TTL | |
+//! | [`upstream`] | vetting addresses, dialling, the origin pool | |
+//! | [`proxy`] | the data path: listener to tunnel | |
+//! | [`app`] | composition: settings to a running proxy | |
+//! | [`cli`] | one file a subcommand | |
+//!
+//! Arrows run one way, each module importing only what stands above it; `tests/layers.rs` keeps it
+//! so. Each foreign crate has one home: clap in `cli`, toml in the two readers of TOML
+//! (`policy::document`, `settings::file`), hickory in `dns`, hyper in `proxy` and `upstream`.
+//!
+//! # Invariants
+//!
+//! 1. `net`, `policy` and `requirements` are pure: functions of values. No sockets, files, clock,
+//!    environment, threads or logging.
+//! 2. **No permit, no socket.** The dialer takes a [`policy::Permit`] and
+//!    [`policy::VettedAddress`]es; only `policy` can make either. CONNECT, absolute-form, a second
+//!    request on a kept connection and `exeat check` all go through [`policy::Policy::decide`].
+//! 3. Host text is parsed once, in `net`. That value is matched, resolved, dialled and logged; text
+//!    that does not parse is refused, never repaired.
+//! 4. A name is resolved once, after it is allowed and never before; every address is vetted; the
+//!    vetted address is dialled.
+//! 5. A policy that cannot be compiled never replaces one that could; at the start it stops the
+//!    program.
+//! 6. Each request sees one policy. Open tunnels are judged again when the policy changes.
+//! 7. Every read has a deadline, every queue and table a bound, every task an owner that waits.
+//!
+//! # The main path, in nine files
+//!
+//! `main.rs` → `cli/serve.rs` → `app.rs` → `proxy/listener.rs` → `proxy/connection.rs` →
+//! `proxy/connect.rs` → `policy/evaluate.rs` → `upstream/dial.rs` → `proxy/tunnel.rs`.
+
 pub mod app;
 pub mod cli;
 pub mod dns;

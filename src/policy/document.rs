@@ -148,7 +148,7 @@ impl Reader {
         let entries = in_file_order(table);
         self.shapes(&entries, "domains", &["allowed_domains", "denied_domains"]);
         self.shapes(&entries, "unix_sockets", &["allow_unix_sockets"]);
-        for (key, value) in entries {
+        for (key, value) in &entries {
             let at = key.span().start;
             match key.get_ref().as_ref() {
                 "enabled" => network.enabled = self.boolean(key, value),
@@ -181,7 +181,7 @@ impl Reader {
                 unknown => self.unknown(unknown, key),
             }
         }
-        if network.enabled.is_none() {
+        if !entries.iter().any(|(key, _)| key.get_ref() == "enabled") {
             self.problems.push(
                 Problem::warning(key.span(), "`enabled` is not set; the policy is in force")
                     .with_help("write `enabled = true`: Codex starts its proxy only then"),

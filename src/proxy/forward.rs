@@ -7,7 +7,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE, WWW_AUTHENTICATE},
     uri::PathAndQuery,
 };
@@ -119,25 +119,20 @@ fn rewrite(
         }
     };
     let mut outgoing = Request::new(body);
-    *outgoing.uri_mut() = origin_form(&parts.uri, &parts.method);
+    *outgoing.uri_mut() = origin_form(&parts.uri);
     *outgoing.method_mut() = parts.method;
     *outgoing.headers_mut() = parts.headers;
     outgoing
 }
 
-/// Path and query; an empty path is `/`, or `*` for OPTIONS (RFC 9112 §3.2.4).
-fn origin_form(uri: &Uri, method: &Method) -> Uri {
-    let asked = uri.path_and_query().map_or("", PathAndQuery::as_str);
-    let bare = uri.path().is_empty() || (uri.path() == "/" && !asked.starts_with('/'));
-    let path = match asked {
-        "" if *method == Method::OPTIONS => PathAndQuery::from_static("*"),
-        "" => PathAndQuery::from_static("/"),
-        query if bare => format!("/{}", query.trim_start_matches('/'))
-            .try_into()
-            .unwrap_or_else(|_| PathAndQuery::from_static("/")),
-        _ => uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
-    };
-    Uri::from(path)
+/// Path and query; an empty path is `/`.
+fn origin_form(uri: &Uri) -> Uri {
+    let root = || PathAndQuery::from_static("/");
+    let Some(path) = uri.path_and_query() else { return Uri::from(root()) };
+    Uri::from(match path.as_str().strip_prefix('?') {
+        Some(query) => format!("/?{query}").try_into().unwrap_or_else(|_| root()),
+        None => path.clone(),
+    })
 }
 
 fn empty() -> RequestBody {

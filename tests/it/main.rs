@@ -5,12 +5,18 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::as_conversions,
+    clippy::print_stdout,
     clippy::wildcard_enum_match_arm,
     reason = "a test may fail; JSON rows are indexed by key"
 )]
 
+mod audit;
+mod cli;
 mod connect;
+mod forward;
 mod host_forms;
+mod names;
 mod patterns;
 mod policy_files;
+mod reload;
 mod support;

@@ -108,7 +108,8 @@ impl Zone {
             return (answer, Duration::ZERO);
         }
         let wanted_v6 = query.query_type() == RecordType::AAAA;
-        let round = entry.rounds.get(round).or(entry.rounds.last()).cloned().unwrap_or_default();
+        let round =
+            entry.rounds.get(round).or_else(|| entry.rounds.last()).cloned().unwrap_or_default();
         for address in round.into_iter().filter(|address| address.is_ipv6() == wanted_v6) {
             let record = Record::from_rdata(query.name().clone(), entry.ttl, RData::from(address));
             answer.add_answer(record);

@@ -92,9 +92,7 @@ impl ProxyBuilder {
             .arg(path.join("requirements.toml"))
             .arg("--settings")
             .arg(path.join("exeat.toml"))
-            .arg("--audit")
-            .arg(path.join("audit.jsonl"))
-            .args(&self.flags)
+            .args(self.all_flags(path))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -120,6 +118,15 @@ impl ProxyBuilder {
         })
         .await;
         Proxy { child, address, directory, log }
+    }
+
+    /// The test's own flags, and an audit file unless they name another.
+    fn all_flags(&self, directory: &Path) -> Vec<String> {
+        let mut flags = self.flags.clone();
+        if !flags.iter().any(|flag| flag.starts_with("--audit")) {
+            flags.push(format!("--audit={}", directory.join("audit.jsonl").display()));
+        }
+        flags
     }
 
     fn settings_text(&self) -> String {
@@ -229,6 +236,6 @@ fn command() -> Command {
 /// Whole lines only: the last may still be under way.
 fn records(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
     whole.lines().map(|line| serde_json::from_str(line).expect("a whole JSON line")).collect()
 }

@@ -1,0 +1,336 @@
+//! Requests in absolute-form: rewritten, judged one by one, pooled.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::{
+    Answer, Origin, Proxy, ProxyBuilder, RawOrigin, exchange, raw_connect, read_answer,
+};
+
+async fn proxy() -> Proxy {
+    ProxyBuilder::new("allowed_domains = [\"*.test\"]\ndenied_domains = [\"bad.test\"]")
+        .local("ok.test")
+        .local("bad.test")
+        .start()
+        .await
+}
+
+fn get(origin: &Origin, path: &str, more: &str) -> Vec<u8> {
+    let port = origin.port();
+    format!("GET http://ok.test:{port}{path} HTTP/1.1\r\nHost: ok.test:{port}\r\n{more}\r\n").into()
+}
+
+fn fields_of(request: &serde_json::Value) -> Vec<(String, String)> {
+    request["fields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|field| (field[0].as_str().unwrap().into(), field[1].as_str().unwrap().into()))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_origin_sees_its_own_form() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    let request = get(
+        &origin,
+        "/a?b=c",
+        "Proxy-Authorization: Basic c2VjcmV0\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\n\
+         Connection: X-Hop\r\nX-Hop: 1\r\nX-Forwarded-For: 1.2.3.4\r\nAccept: */*\r\n",
+    );
+    let answer = exchange(proxy.address, &request).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.field("via"), Some("1.1 exeat"));
+    let request = &origin.requests()[0];
+    assert_eq!(request["target"], "/a?b=c");
+    let mut fields = fields_of(request);
+    fields.sort();
+    let expected = [
+        ("accept", "*/*"),
+        ("host", &*format!("ok.test:{}", origin.port())),
+        ("via", "1.1 exeat"),
+        ("x-forwarded-for", "1.2.3.4"),
+    ];
+    assert_eq!(fields, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[tokio::test]
+async fn empty_paths() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    for (method, path, expected) in
+        [("GET", "", "/"), ("GET", "?x=1", "/?x=1"), ("GET", "/?", "/?"), ("OPTIONS", "/", "/")]
+    {
+        let port = origin.port();
+        let request = format!(
+            "{method} http://ok.test:{port}{path} HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n"
+        );
+        assert_eq!(exchange(proxy.address, request.as_bytes()).await.status, 200);
+        assert_eq!(origin.requests().last().unwrap()["target"], expected, "{method} {path:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_request_on_a_connection_is_judged() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    let mut client = raw_connect(proxy.address).await;
+    for _ in 0..3 {
+        client.write_all(&get(&origin, "/", "")).await.unwrap();
+        assert_eq!(read_answer(&mut client).await.status, 200);
+        let port = origin.port();
+        let bad = format!("GET http://bad.test:{port}/ HTTP/1.1\r\nHost: bad.test:{port}\r\n\r\n");
+        client.write_all(bad.as_bytes()).await.unwrap();
+        let refused = read_answer(&mut client).await;
+        assert_eq!((refused.status, refused.field("connection")), (403, None));
+        assert_eq!(refused.json()["rule"]["pattern"], "bad.test");
+    }
+    assert_eq!(origin.requests().len(), 3);
+    assert_eq!(origin.connections(), 1, "the origin's connection is used again");
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    let mut client = raw_connect(proxy.address).await;
+    let mut both = get(&origin, "/1", "");
+    both.extend(get(&origin, "/2", ""));
+    both.extend(b"GET http://ok.test/ HTTP/1.1\nHost: ok.test\n\n");
+    client.write_all(&both).await.unwrap();
+    for path in ["/1", "/2"] {
+        let answer: Answer = read_answer(&mut client).await;
+        assert_eq!(answer.json()["target"], path);
+    }
+    let last = read_answer(&mut client).await;
+    assert_eq!((last.status, last.field("connection")), (400, Some("close")));
+    assert_eq!(client.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn bodies_go_both_ways_with_our_own_framing() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    let port = origin.port();
+    let head = format!("POST http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n");
+    let fixed = format!("{head}Content-Length: 5\r\n\r\nhello");
+    let chunked =
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n2;ext=1\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n");
+    let expecting = format!("{head}Content-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    for request in [fixed, chunked] {
+        let answer = exchange(proxy.address, request.as_bytes()).await;
+        assert_eq!(answer.json()["body"], "hello");
+    }
+    let mut client = raw_connect(proxy.address).await;
+    client.write_all(expecting.as_bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut client).await.status, 100);
+    client.write_all(b"hello").await.unwrap();
+    assert_eq!(read_answer(&mut client).await.json()["body"], "hello");
+    let ends = proxy.audit(3, |record| record["event.name"] == "exeat.end").await;
+    assert!(ends.iter().all(|end| end["exeat.bytes.sent"] == 5), "{ends:?}");
+}
+
+#[tokio::test]
+async fn a_refused_body_is_not_the_next_request() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    let smuggled = String::from_utf8(get(&origin, "/smuggled", "")).unwrap();
+    let request = format!(
+        "POST http://bad.test/ HTTP/1.1\r\nHost: bad.test\r\nContent-Length: {}\r\n\r\n{smuggled}",
+        smuggled.len()
+    );
+    let mut client = raw_connect(proxy.address).await;
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut everything = String::new();
+    client.read_to_string(&mut everything).await.unwrap();
+    assert_eq!(everything.matches("HTTP/1.1 ").count(), 1, "{everything}");
+    assert!(origin.requests().is_empty());
+}
+
+#[tokio::test]
+async fn requests_with_two_readings_are_refused() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    let port = origin.port();
+    let line = format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n");
+    for (request, status) in [
+        (format!("{line}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"), 400),
+        (format!("{line}Content-Length: 5\r\nContent-Length: 6\r\n\r\n"), 400),
+        (format!("{line}X: a\r\n b\r\n\r\n"), 400),
+        (format!("{line}X : a\r\n\r\n"), 400),
+        (line.replace('\r', "") + "\n", 400),
+        (format!("{line}Host: other.test\r\n\r\n"), 400),
+        (format!("GET http://ok.test:{port}/ HTTP/1.1\r\n\r\n"), 400),
+        (format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: other.test\r\n\r\n"), 400),
+        (format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test\r\n\r\n"), 400),
+        (format!("GET http://ok.test:{port}/#a HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n"), 400),
+        ("GET https://ok.test/ HTTP/1.1\r\nHost: ok.test\r\n\r\n".into(), 400),
+        ("GET / HTTP/1.1\r\nHost: ok.test\r\n\r\n".into(), 400),
+        ("OPTIONS * HTTP/1.1\r\nHost: ok.test\r\n\r\n".into(), 400),
+        ("GET ftp://ok.test/ HTTP/1.1\r\nHost: ok.test\r\n\r\n".into(), 400),
+        (format!("GET http://ok.test:{port}/ HTTP/2.0\r\nHost: ok.test\r\n\r\n"), 505),
+        (format!("{line}{}\r\n", "X: y\r\n".repeat(101)), 431),
+        (format!("{line}X: {}\r\n\r\n", "y".repeat(70_000)), 431),
+        (format!("{line}x-unix-socket: /run/docker.sock\r\n\r\n"), 501),
+    ] {
+        let answer = exchange(proxy.address, request.as_bytes()).await;
+        let shown: String = request.chars().take(120).collect();
+        assert_eq!(answer.status, status, "{shown:?} {}", answer.phrase);
+    }
+    assert!(origin.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_origin_closed_is_replaced() {
+    let proxy = proxy().await;
+    let origin = RawOrigin::bind().await;
+    let port = origin.port();
+    let request = format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n");
+    let mut client = raw_connect(proxy.address).await;
+    for round in 0..3 {
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut server = origin.accept().await;
+        read_request(&mut server).await;
+        server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        assert_eq!(read_answer(&mut client).await.status, 200, "round {round}");
+        // Closed without a word, as origins do with idle connections.
+    }
+}
+
+#[tokio::test]
+async fn broken_origins() {
+    let proxy = proxy().await;
+    for answer in ["", "garbage\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\n\r\n"] {
+        let origin = RawOrigin::bind().await;
+        let port = origin.port();
+        let request =
+            format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n");
+        let serving = tokio::spawn(async move {
+            let mut server = origin.accept().await;
+            read_request(&mut server).await;
+            server.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let got = exchange(proxy.address, request.as_bytes()).await;
+        serving.await.unwrap();
+        assert_eq!(got.status, 502, "{answer:?}");
+        assert!(got.field("proxy-status").unwrap().contains("http_protocol_error"));
+        assert_eq!(got.field("x-proxy-error"), None, "not a matter of policy");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_is_not_complete() {
+    let proxy = proxy().await;
+    let origin = RawOrigin::bind().await;
+    let port = origin.port();
+    let request = format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n");
+    let mut client = raw_connect(proxy.address).await;
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut server = origin.accept().await;
+    read_request(&mut server).await;
+    server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await.unwrap();
+    drop(server);
+    let mut everything = Vec::new();
+    client.read_to_end(&mut everything).await.unwrap();
+    assert!(everything.ends_with(b"half"));
+    let ends = proxy.audit(1, |record| record["event.name"] == "exeat.end").await;
+    assert_eq!(ends[0]["exeat.ending"], "origin_failed");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_the_request() {
+    let proxy = proxy().await;
+    let origin = RawOrigin::bind().await;
+    let port = origin.port();
+    let request = format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n");
+    let mut client = raw_connect(proxy.address).await;
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut server = origin.accept().await;
+    read_request(&mut server).await;
+    drop(client);
+    let mut rest = Vec::new();
+    server.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty(), "the origin's connection is closed");
+    let ends = proxy.audit(1, |record| record["event.name"] == "exeat.end").await;
+    assert_eq!(ends[0]["exeat.ending"], "client_gone");
+}
+
+const UPGRADE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+#[tokio::test]
+async fn websocket_upgrades_pass() {
+    let proxy = proxy().await;
+    let origin = RawOrigin::bind().await;
+    let port = origin.port();
+    let request =
+        format!("GET http://ok.test:{port}/ws HTTP/1.1\r\nHost: ok.test:{port}\r\n{UPGRADE}\r\n");
+    let mut client = raw_connect(proxy.address).await;
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut server = origin.accept().await;
+    let seen = read_request(&mut server).await.to_lowercase();
+    assert!(seen.contains("upgrade: websocket") && seen.contains("connection: upgrade"), "{seen}");
+    server
+        .write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nfirst",
+        )
+        .await
+        .unwrap();
+    let answer = read_answer(&mut client).await;
+    assert_eq!((answer.status, answer.field("upgrade")), (101, Some("websocket")));
+    assert_eq!(answer.field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    let mut first = [0; 5];
+    client.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"first");
+    client.write_all(b"frame").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut frame = String::new();
+    server.read_to_string(&mut frame).await.unwrap();
+    assert_eq!(frame, "frame");
+}
+
+#[tokio::test]
+async fn a_refused_upgrade_closes_and_h2c_is_dropped() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    let answer = exchange(proxy.address, &get(&origin, "/", UPGRADE)).await;
+    assert_eq!((answer.status, answer.field("connection")), (200, Some("close")));
+    let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n";
+    assert_eq!(exchange(proxy.address, &get(&origin, "/", h2c)).await.status, 200);
+    let seen = fields_of(origin.requests().last().unwrap());
+    assert!(!seen.iter().any(|(name, _)| name == "upgrade" || name == "http2-settings"));
+}
+
+#[tokio::test]
+async fn connection_bound_authentication_is_not_shared() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    origin.answer_field("WWW-Authenticate", "NTLM TlRMTVNTUAAC");
+    let mut first = raw_connect(proxy.address).await;
+    let mut second = raw_connect(proxy.address).await;
+    for _ in 0..3 {
+        for client in [&mut first, &mut second] {
+            client.write_all(&get(&origin, "/", "")).await.unwrap();
+            assert_eq!(read_answer(client).await.status, 200);
+        }
+    }
+    assert_eq!(origin.connections(), 2, "each client keeps its own");
+}
+
+#[tokio::test]
+async fn an_answer_without_length_ends_with_the_connection() {
+    let proxy = proxy().await;
+    let origin = RawOrigin::bind().await;
+    let port = origin.port();
+    let serving = tokio::spawn(async move {
+        let mut server = origin.accept().await;
+        read_request(&mut server).await;
+        server.write_all(b"HTTP/1.0 200 Fine indeed\r\nKeep-Alive: 1\r\n\r\nall").await.unwrap();
+    });
+    let request = format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n");
+    let answer = exchange(proxy.address, request.as_bytes()).await;
+    serving.await.unwrap();
+    assert_eq!((answer.status, answer.phrase.as_str()), (200, "Fine indeed"));
+    assert_eq!(answer.text(), "all");
+    assert_eq!((answer.field("keep-alive"), answer.field("via")), (None, Some("1.0 exeat")));
+}
+
+async fn read_request(stream: &mut tokio::net::TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
