@@ -44,6 +44,11 @@ impl ProxyBuilder {
         }
     }
 
+    /// A whole policy file.
+    pub(crate) fn whole(policy: &str) -> Self {
+        Self { policy: policy.to_owned(), ..Self::default() }
+    }
+
     /// A name that resolves to loopback and may be dialled there.
     pub(crate) fn local(mut self, name: &str) -> Self {
         self.private.push(name.to_owned());
