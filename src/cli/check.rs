@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{
     Exit, complain,
@@ -40,6 +40,26 @@ struct Verdict<'a> {
 
 /// The rule that allows, or the reason and the rule that denies, if one does.
 type Decided<'a> = Result<&'a Rule, (Reason, Option<&'a Rule>)>;
+
+/// A verdict as JSON. Scripts rely on the names.
+#[derive(Serialize)]
+struct Line<'a> {
+    target: &'a str,
+    /// Canonical; null if the target is invalid.
+    host: Option<String>,
+    port: Option<u16>,
+    decision: &'static str,
+    reason: String,
+    rule: Option<LineRule<'a>>,
+}
+
+#[derive(Serialize)]
+struct LineRule<'a> {
+    pattern: String,
+    list: &'static str,
+    file: &'a str,
+    line: usize,
+}
 
 /// A line longer than this is no target.
 const MAX_LINE: usize = 64 << 10;
@@ -144,29 +164,26 @@ impl Verdict<'_> {
         matches!(self.outcome, Ok((_, Ok(_))))
     }
 
-    fn to_json(&self) -> Value {
-        let rule = |rule: &Rule| {
-            json!({
-                "pattern": rule.pattern.to_string(),
-                "list": rule.list.as_str(),
-                "file": rule.source.path(),
-                "line": rule.line,
-            })
-        };
+    fn to_json(&self) -> Line<'_> {
         let (decision, reason, rule) = match &self.outcome {
-            Ok((_, Ok(by))) => ("allow", "allow".to_owned(), Some(rule(by))),
-            Ok((_, Err((reason, by)))) => ("deny", reason.as_str().to_owned(), by.map(rule)),
+            Ok((_, Ok(by))) => ("allow", "allow".to_owned(), Some(*by)),
+            Ok((_, Err((reason, by)))) => ("deny", reason.as_str().to_owned(), *by),
             Err(error) => ("invalid", error.to_string(), None),
         };
         let authority = self.outcome.as_ref().ok().map(|(authority, _)| authority);
-        json!({
-            "target": self.target,
-            "host": authority.map(|authority| authority.host.to_bare_string()),
-            "port": authority.map(|authority| authority.port.number()),
-            "decision": decision,
-            "reason": reason,
-            "rule": rule,
-        })
+        Line {
+            target: self.target,
+            host: authority.map(|authority| authority.host.to_bare_string()),
+            port: authority.map(|authority| authority.port.number()),
+            decision,
+            reason,
+            rule: rule.map(|rule| LineRule {
+                pattern: rule.pattern.to_string(),
+                list: rule.list.as_str(),
+                file: rule.source.path(),
+                line: rule.line,
+            }),
+        }
     }
 
     fn write(&self, policy: &Policy, out: &mut impl Write) -> io::Result<()> {
@@ -181,7 +198,8 @@ impl Verdict<'_> {
                 let why = built_in(policy, *reason);
                 writeln!(out, "deny     {authority}  {}: {why}", reason.as_str())
             }
-            Err(error) => writeln!(out, "invalid  {}  {error}", self.target),
+            // The target may hold anything; a terminal must not act on it.
+            Err(error) => writeln!(out, "invalid  {}  {error}", self.target.escape_debug()),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{Exit, complain, policy::show};
 use crate::policy::{LineIndex, List, Outcome, Problem, Review, Severity, Source};
@@ -34,6 +34,32 @@ struct Report {
     problems: Vec<Problem>,
     foreign: Vec<String>,
     is_policy: bool,
+}
+
+/// A report as JSON. Scripts rely on the names.
+#[derive(Serialize)]
+struct Line<'a> {
+    file: &'a str,
+    ok: bool,
+    rules: LineRules,
+    problems: Vec<LineProblem>,
+    /// Keys and tables that belong to somebody else.
+    ignored: &'a [String],
+}
+
+#[derive(Serialize)]
+struct LineRules {
+    allow: usize,
+    deny: usize,
+}
+
+#[derive(Serialize)]
+struct LineProblem {
+    severity: &'static str,
+    line: Option<usize>,
+    column: Option<usize>,
+    message: String,
+    help: Option<String>,
 }
 
 impl Validate {
@@ -66,19 +92,19 @@ impl Validate {
             complain(&message, Exit::Config);
             return;
         }
-        print(&json!({
-            "file": path.to_string_lossy(),
-            "ok": false,
-            "rules": { "allow": 0, "deny": 0 },
-            "problems": [{
-                "severity": "error",
-                "line": null,
-                "column": null,
-                "message": message,
-                "help": "name a file that can be read",
+        print(&Line {
+            file: &path.to_string_lossy(),
+            ok: false,
+            rules: LineRules { allow: 0, deny: 0 },
+            problems: vec![LineProblem {
+                severity: Severity::Error.as_str(),
+                line: None,
+                column: None,
+                message,
+                help: Some("name a file that can be read".into()),
             }],
-            "ignored": [],
-        }));
+            ignored: &[],
+        });
     }
 }
 
@@ -105,32 +131,25 @@ impl Report {
         self.problems.iter().all(|problem| problem.severity == Severity::Warning)
     }
 
-    fn to_json(&self) -> Value {
+    fn to_json(&self) -> Line<'_> {
         let lines = LineIndex::new(&self.text);
-        let problems: Vec<Value> = self
-            .problems
-            .iter()
-            .map(|problem| {
-                let at = lines.position(problem.span.start);
-                json!({
-                    "severity": match problem.severity {
-                        Severity::Error => "error",
-                        Severity::Warning => "warning",
-                    },
-                    "line": at.line,
-                    "column": at.column,
-                    "message": problem.message,
-                    "help": problem.help,
-                })
-            })
-            .collect();
-        json!({
-            "file": self.path,
-            "ok": self.is_ok(),
-            "rules": { "allow": self.rules.0, "deny": self.rules.1 },
-            "problems": problems,
-            "ignored": self.foreign,
-        })
+        let problem = |problem: &'_ Problem| {
+            let at = lines.position(problem.span.start);
+            LineProblem {
+                severity: problem.severity.as_str(),
+                line: Some(at.line),
+                column: Some(at.column),
+                message: problem.message.clone(),
+                help: problem.help.clone(),
+            }
+        };
+        Line {
+            file: &self.path,
+            ok: self.is_ok(),
+            rules: LineRules { allow: self.rules.0, deny: self.rules.1 },
+            problems: self.problems.iter().map(problem).collect(),
+            ignored: &self.foreign,
+        }
     }
 
     fn show(&self) {
@@ -152,6 +171,8 @@ impl Report {
     }
 }
 
-fn print(value: &Value) {
-    writeln!(io::stdout(), "{value}").ok();
+fn print(line: &Line<'_>) {
+    if let Ok(text) = serde_json::to_string(line) {
+        writeln!(io::stdout(), "{text}").ok();
+    }
 }

@@ -44,6 +44,17 @@ pub struct LineIndex<'a> {
     starts: Vec<usize>,
 }
 
+impl Severity {
+    /// `error` or `warning`, as in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 impl Problem {
     pub(crate) fn error(span: Range<usize>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, span, message: message.into(), help: None }

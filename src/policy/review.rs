@@ -14,7 +14,7 @@ use super::{
     lint,
     problem::LineIndex,
 };
-use crate::net::Port;
+use crate::net::{DnsName, Port};
 
 /// What a policy file turned out to be.
 #[derive(Debug)]
@@ -199,15 +199,14 @@ fn fit_list(entry: &Entry, pattern: Pattern, problems: &mut Vec<Problem>) -> Opt
                  can match too",
             ),
         ),
-        (List::Allow, Shape::Subdomains(base) | Shape::Tree(base))
-            if !base.as_str().contains('.') =>
-        {
+        (List::Allow, Shape::Subdomains(base) | Shape::Tree(base)) if is_public_suffix(base) => {
+            let message = format!(
+                "`{pattern}` in `{}` covers a whole public suffix, under which anybody can get a name",
+                entry.key
+            );
             problems.push(
-                Problem::warning(
-                    span,
-                    format!("`{pattern}` in `{}` covers a whole top-level domain", entry.key),
-                )
-                .with_help("name the organisation too: `*.example.com`"),
+                Problem::warning(span, message)
+                    .with_help(format!("name the organisation too: `*.organisation.{base}`")),
             );
         }
         (List::Deny, _) if pattern.port().is_some() => {
@@ -221,6 +220,11 @@ fn fit_list(entry: &Entry, pattern: Pattern, problems: &mut Vec<Problem>) -> Opt
         (List::Allow | List::Deny, _) => {}
     }
     Some(pattern)
+}
+
+/// A top-level domain, or a name under which a provider hands out names (`github.io`).
+fn is_public_suffix(name: &DnsName) -> bool {
+    psl::suffix(name.as_str().as_bytes()).is_some_and(|suffix| suffix == name.as_str().as_bytes())
 }
 
 /// Patterns met so far, so that one host written twice is noticed.

@@ -7,12 +7,11 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
-    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 use super::{client::Client, connection::serve, context::Context};
@@ -102,7 +101,7 @@ pub async fn listen(bound: Bound, context: Arc<Context>) {
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             context.counters.connections_refused.increment();
-            turn_away(stream).await;
+            turn_away(&stream);
             continue;
         };
         stream.set_nodelay(true).ok();
@@ -111,9 +110,9 @@ pub async fn listen(bound: Bound, context: Arc<Context>) {
     }
 }
 
-/// A fresh socket's send buffer is empty, so this does not wait in practice.
-async fn turn_away(mut stream: TcpStream) {
-    timeout(ACCEPT_PAUSE, stream.write_all(BUSY)).await.ok();
+/// A fresh socket's send buffer is empty, so the answer fits without waiting.
+fn turn_away(stream: &TcpStream) {
+    SockRef::from(stream).send(BUSY).ok();
 }
 
 /// The peer was gone before it was accepted: nothing is wrong with the listener.

@@ -98,7 +98,7 @@ async fn ask(proxy: &Proxy, target: &[u8], context: &str) -> u16 {
         _ => ("GET", Target::parse(target).ok().map(|target| target.authority)),
     };
     // A Host that agrees with the target, as clients send it, if the target has a reading at all.
-    let host = authority.map_or("example.com".to_owned(), |authority| authority.to_string());
+    let host = authority.map_or_else(|| "example.com".into(), |authority| authority.to_string());
     let mut request = format!("{method} ").into_bytes();
     request.extend(target);
     request.extend(format!(" HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes());
