@@ -17,6 +17,8 @@ mod gate;
 mod head;
 mod health;
 mod listener;
+#[cfg(test)]
+mod properties;
 mod refusal;
 mod tunnel;
 

@@ -12,6 +12,7 @@
 
 mod audit;
 mod cli;
+mod clients;
 mod connect;
 mod forward;
 mod host_forms;
