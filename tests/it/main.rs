@@ -21,3 +21,4 @@ mod patterns;
 mod policy_files;
 mod reload;
 mod support;
+mod system_file;
