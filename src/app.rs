@@ -102,6 +102,11 @@ impl App {
         let snapshot = source.read()?;
         let Applied { ruleset, warnings, system_denies } =
             apply(&snapshot).map_err(|rejected| StartError::Rejected(Box::new(rejected)))?;
+        if ruleset.allow_local_binding == Some(false) && !settings.private.is_empty() {
+            tracing::warn!(
+                "`[egress] private` has no effect: the policy writes allow_local_binding = false"
+            );
+        }
         let address = listen_address(&settings, &ruleset)?;
         let bound = Bound::new(address)?;
         let own = own_networks()?;
