@@ -10,7 +10,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     sync::{Arc, atomic::AtomicU64},
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -23,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     dns::{DnsStartError, Resolver},
-    observe::{Audit, AuditError, Counters},
+    observe::{Audit, AuditEnd, AuditError, Counters},
     policy::{Egress, List, Policy, Problem, Ruleset},
     proxy::{Bound, Context, ListenError, listen},
     requirements::{self, Applied, Rejected},
@@ -43,7 +42,7 @@ pub struct App {
     snapshot: Snapshot,
     system_denies: usize,
     warnings: Vec<Problem>,
-    audit_thread: Option<JoinHandle<()>>,
+    audit_end: AuditEnd,
     drain: Duration,
 }
 
@@ -87,6 +86,9 @@ const DEFAULT_PORT: u16 = 3128;
 /// How often idle origin connections are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 
+/// How long the last audit records may take to be written.
+const AUDIT_GRACE: Duration = Duration::from_secs(2);
+
 /// How long tasks have to notice that they are aborted.
 const ABORT_GRACE: Duration = Duration::from_secs(2);
 
@@ -113,7 +115,7 @@ impl App {
         let egress = egress(&settings, &bound, &own);
         let counters = Arc::new(Counters::default());
         let resolver = Resolver::new(&settings.dns, settings.timeouts.dns)?;
-        let (audit, audit_thread) =
+        let (audit, audit_end) =
             Audit::start(&settings.audit, settings.audit_queue, Arc::clone(&counters))?;
         let policy = Policy::new(ruleset, egress.clone(), 1);
         let (policies, policy) = watch::channel(Arc::new(policy));
@@ -146,7 +148,7 @@ impl App {
             snapshot,
             system_denies,
             warnings,
-            audit_thread,
+            audit_end,
             drain,
         })
     }
@@ -174,38 +176,42 @@ impl App {
     /// Serves until `shutdown` is ready, then lets work finish. `hangup` is notified to read the
     /// policy at once and to reopen the audit file.
     pub async fn run(self, shutdown: impl Future<Output = ()>, hangup: Arc<Notify>) {
-        let Self {
-            bound, context, policies, egress, source, snapshot, audit_thread, drain, ..
-        } = self;
+        let Self { bound, context, policies, egress, source, snapshot, audit_end, drain, .. } =
+            self;
         let tasks = context.tasks.clone();
         tasks.spawn(listen(bound, Arc::clone(&context)));
         let force = Arc::new(Notify::new());
         let (news, mut changes) = mpsc::channel(1);
         let watching = source::watch(Arc::clone(&source), Some(snapshot), Arc::clone(&force), news);
-        let stop_watching = context.drain.clone();
-        tasks.spawn(async move {
-            stop_watching.run_until_cancelled(watching).await;
-        });
+        let mut watching = std::pin::pin!(watching);
         let reloader = Reloader { source, policies, egress, context: Arc::clone(&context) };
         let mut sweep = interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut shutdown = std::pin::pin!(shutdown);
-        loop {
-            tokio::select! {
-                () = shutdown.as_mut() => break,
-                () = hangup.notified() => {
-                    context.audit.reopen();
-                    force.notify_one();
+        // The policy is watched to the end: tunnels that drain are judged too.
+        let ending = async {
+            shutdown.await;
+            finish(&context, drain).await;
+        };
+        {
+            let mut ending = std::pin::pin!(ending);
+            loop {
+                tokio::select! {
+                    () = ending.as_mut() => break,
+                    () = watching.as_mut() => break,
+                    () = hangup.notified() => {
+                        context.audit.reopen();
+                        force.notify_one();
+                    }
+                    Some(change) = changes.recv() => reloader.take(change).await,
+                    _ = sweep.tick() => context.pool.sweep(),
                 }
-                Some(change) = changes.recv() => reloader.take(change).await,
-                _ = sweep.tick() => context.pool.sweep(),
             }
         }
-        finish(&context, drain).await;
         // The last senders go, the writer empties its queue and ends.
-        drop((context, reloader));
-        if let Some(thread) = audit_thread {
-            tokio::task::spawn_blocking(move || thread.join()).await.ok();
+        drop(reloader);
+        drop(context);
+        if !audit_end.wait(AUDIT_GRACE).await {
+            tracing::error!("the audit target takes nothing; the last records are lost");
         }
     }
 }

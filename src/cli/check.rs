@@ -11,12 +11,13 @@ use serde::Serialize;
 use super::{
     Exit, complain,
     policy::{PolicyArgs, show_rejected},
+    settings::SettingsArgs,
 };
 use crate::{
     net::{Authority, AuthorityError, Host, Port, Target, TargetError},
     policy::{Egress, Policy, Reason, Rule},
     requirements,
-    settings::{Environment, Flags, Settings, SettingsFile},
+    settings::{Environment, Flags, Settings},
     source::{PolicySource, SYSTEM_FILE},
 };
 
@@ -24,6 +25,8 @@ use crate::{
 pub(super) struct Check {
     #[command(flatten)]
     policy: PolicyArgs,
+    #[command(flatten)]
+    settings: SettingsArgs,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -66,7 +69,7 @@ const MAX_LINE: usize = 64 << 10;
 
 impl Check {
     pub(super) fn run(self, environment: Environment) -> Exit {
-        let policy = match load(self.policy, environment) {
+        let policy = match load(self.policy, &self.settings, environment) {
             Ok(policy) => policy,
             Err(exit) => return exit,
         };
@@ -93,19 +96,26 @@ impl Check {
     }
 }
 
-fn load(arguments: PolicyArgs, environment: Environment) -> Result<Policy, Exit> {
+fn load(
+    arguments: PolicyArgs,
+    settings: &SettingsArgs,
+    environment: Environment,
+) -> Result<Policy, Exit> {
+    let file = settings.read(&environment)?;
     let flags = Flags {
         requirements: arguments.requirements,
         preset: arguments.preset,
         ..Flags::default()
     };
-    let chosen = Settings::resolve(flags, environment, SettingsFile::default()).chosen;
-    let source = PolicySource::locate(&chosen, Path::new(SYSTEM_FILE))
+    let settings = Settings::resolve(flags, environment, file);
+    let source = PolicySource::locate(&settings.chosen, Path::new(SYSTEM_FILE))
         .map_err(|error| complain(&error, Exit::Config))?;
     let snapshot = source.read().map_err(|error| complain(&error, Exit::Config))?;
     let applied = requirements::apply(snapshot.chosen_layer(), snapshot.system_layer())
         .map_err(|rejected| show_rejected(&rejected))?;
-    Ok(Policy::new(applied.ruleset, Egress::default(), 1))
+    // Of the operator's part, the only one that decides about names and literals.
+    let egress = Egress { nat64: settings.dns.nat64, ..Egress::default() };
+    Ok(Policy::new(applied.ruleset, egress, 1))
 }
 
 /// Reads line by line, in constant memory; empty lines are skipped.

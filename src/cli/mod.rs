@@ -6,6 +6,7 @@ mod health;
 mod policy;
 mod preset;
 mod serve;
+mod settings;
 mod validate;
 
 use std::{ffi::OsString, io, process::ExitCode};

@@ -1,19 +1,20 @@
 //! `exeat serve`: the proxy, until SIGTERM or SIGINT.
 
-use std::{net::SocketAddr, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
 use tokio::sync::Notify;
 
 use super::{
     Exit, complain,
-    policy::{PolicyArgs, show, show_rejected},
+    policy::{PolicyArgs, show_rejected},
     say,
+    settings::SettingsArgs,
 };
 use crate::{
     app::{App, StartError},
     observe::start_log,
-    settings::{Environment, Flags, Settings, SettingsFile, parse_duration},
+    settings::{Environment, Flags, Settings, parse_duration},
     source::SYSTEM_FILE,
 };
 
@@ -21,9 +22,8 @@ use crate::{
 pub(super) struct Serve {
     #[command(flatten)]
     policy: PolicyArgs,
-    /// Settings; config/exeat.toml shows every key [default: `$EXEAT_SETTINGS`, then none]
-    #[arg(long, value_name = "FILE")]
-    settings: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingsArgs,
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1 and the policy's
     /// `http_port`, or 3128]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -42,11 +42,9 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self, environment: Environment) -> Exit {
         start_log(std::env::var("EXEAT_LOG").ok().as_deref());
-        let path = self.settings.clone().or_else(|| environment.settings.clone());
-        let file = match path.as_deref().map(read_settings) {
-            None => SettingsFile::default(),
-            Some(Ok(file)) => file,
-            Some(Err(exit)) => return exit,
+        let file = match self.settings.read(&environment) {
+            Ok(file) => file,
+            Err(exit) => return exit,
         };
         let settings = Settings::resolve(self.into_flags(), environment, file);
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -68,16 +66,6 @@ impl Serve {
             drain: self.drain,
         }
     }
-}
-
-fn read_settings(path: &Path) -> Result<SettingsFile, Exit> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        complain(&format!("cannot read settings {}: {error}", path.display()), Exit::Config)
-    })?;
-    SettingsFile::parse(&text).map_err(|problems| {
-        show(&problems, &text, &path.to_string_lossy());
-        complain(&format!("settings {} cannot be used", path.display()), Exit::Config)
-    })
 }
 
 async fn serve(settings: Settings) -> Exit {

@@ -90,7 +90,7 @@ impl Resolver {
         options.use_hosts_file = ResolveHosts::Never;
         options.cache_size = u64::from(settings.cache);
         options.attempts = 2;
-        options.timeout = deadline / 3;
+        options.timeout = deadline / 2;
         let dns = match config.name_servers().is_empty() {
             true => None,
             false => {

@@ -11,11 +11,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::{
+    sync::{
+        mpsc::{self, error::TryRecvError},
+        oneshot,
+    },
+    time::timeout,
+};
 
 use super::{Counters, Record};
 use crate::settings::AuditTarget;
@@ -27,6 +32,10 @@ pub struct Audit {
     reopen: Arc<AtomicBool>,
     counters: Arc<Counters>,
 }
+
+/// The end of the writer.
+#[derive(Debug)]
+pub struct AuditEnd(oneshot::Receiver<()>);
 
 /// An audit file that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +57,7 @@ enum Message {
 const BATCH_BYTES: usize = 64 << 10;
 
 impl Audit {
-    /// Opens the target and starts the writer. Join the handle after the last [`Audit`] is
-    /// dropped: then everything is written.
+    /// Opens the target and starts the writer.
     ///
     /// # Errors
     ///
@@ -58,10 +66,11 @@ impl Audit {
         target: &AuditTarget,
         queue: usize,
         counters: Arc<Counters>,
-    ) -> Result<(Self, Option<JoinHandle<()>>), AuditError> {
+    ) -> Result<(Self, AuditEnd), AuditError> {
         let reopen = Arc::new(AtomicBool::new(false));
+        let (ended, end) = oneshot::channel();
         let Some(output) = Output::open(target)? else {
-            return Ok((Self { queue: None, reopen, counters }, None));
+            return Ok((Self { queue: None, reopen, counters }, AuditEnd(end)));
         };
         let (sender, receiver) = mpsc::channel(queue);
         let writer = Writer {
@@ -70,9 +79,13 @@ impl Audit {
             reopen: Arc::clone(&reopen),
             counters: Arc::clone(&counters),
             reported: 0,
+            torn: false,
         };
-        let thread = std::thread::spawn(move || writer.run());
-        Ok((Self { queue: Some(sender), reopen, counters }, Some(thread)))
+        std::thread::spawn(move || {
+            writer.run();
+            drop(ended);
+        });
+        Ok((Self { queue: Some(sender), reopen, counters }, AuditEnd(end)))
     }
 
     /// Hands in a record; never blocks.
@@ -94,6 +107,14 @@ impl Audit {
     }
 }
 
+impl AuditEnd {
+    /// Waits until everything is written, once the last [`Audit`] is dropped; false if that takes
+    /// longer than `patience`, as when nobody reads the other end of a pipe.
+    pub async fn wait(self, patience: Duration) -> bool {
+        timeout(patience, self.0).await.is_ok()
+    }
+}
+
 struct Writer {
     receiver: mpsc::Receiver<Message>,
     output: Output,
@@ -101,6 +122,8 @@ struct Writer {
     counters: Arc<Counters>,
     /// How many dropped records the audit itself has told of.
     reported: u64,
+    /// The last write failed, and may have left half a line.
+    torn: bool,
 }
 
 impl Writer {
@@ -137,7 +160,11 @@ impl Writer {
             Record::Dropped { at: SystemTime::now(), total }.write(batch);
             self.reported = total;
         }
-        if self.output.write(batch).is_err() {
+        if self.torn {
+            batch.insert(0, b'\n');
+        }
+        self.torn = self.output.write(batch).is_err();
+        if self.torn {
             self.counters.audit_dropped.add(records);
         }
         batch.clear();

@@ -9,8 +9,8 @@ mod log;
 mod record;
 mod trail;
 
-pub use audit::{Audit, AuditError};
+pub use audit::{Audit, AuditEnd, AuditError};
 pub use counters::{Counter, Counters};
 pub use log::start_log;
-pub use record::{Ending, Protocol, Record, Subject};
+pub use record::{Ending, Protocol, Record, Refused, Subject};
 pub use trail::Trail;

@@ -46,6 +46,8 @@ pub enum Protocol {
 /// How a tunnel or an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
+    /// The name was looked up again for another connection, and the policy refuses its address.
+    AddressRefused,
     /// The client went away before the end.
     ClientGone,
     /// Both sides finished.
@@ -64,6 +66,17 @@ pub enum Ending {
     Shutdown,
 }
 
+/// Why a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// The word for it.
+    pub reason: &'static str,
+    /// Who decided, in Codex's words: `baseline_policy` or `proxy_state`.
+    pub source: &'static str,
+    /// The rule that decided, if one did.
+    pub rule: Option<RuleId>,
+}
+
 /// A line of the audit.
 #[derive(Debug)]
 pub enum Record {
@@ -73,8 +86,8 @@ pub enum Record {
         at: SystemTime,
         /// About what.
         subject: Arc<Subject>,
-        /// The rule that allowed, or the denial.
-        verdict: Result<RuleId, Denial>,
+        /// The rule that allowed, or the refusal.
+        verdict: Result<RuleId, Refused>,
     },
     /// What was let through has ended.
     End {
@@ -120,14 +133,14 @@ impl Record {
     fn fields(&self) -> Line<'_> {
         match self {
             Self::Decision { at, subject, verdict } => {
-                let rule = match verdict {
-                    Ok(rule) => Some(*rule),
-                    Err(denial) => denial.rule,
+                let (decision, reason, source, rule) = match verdict {
+                    Ok(rule) => ("allow", "allow", "baseline_policy", Some(*rule)),
+                    Err(refused) => ("deny", refused.reason, refused.source, refused.rule),
                 };
                 Line {
-                    decision: Some(if verdict.is_ok() { "allow" } else { "deny" }),
-                    reason: Some(verdict.map_or_else(|denial| denial.reason.as_str(), |_| "allow")),
-                    source: Some(source(*verdict)),
+                    decision: Some(decision),
+                    reason: Some(reason),
+                    source: Some(source),
                     ..Line::about("exeat.decision", *at, subject, rule)
                 }
             }
@@ -165,6 +178,7 @@ impl Protocol {
 impl Ending {
     fn as_str(self) -> &'static str {
         match self {
+            Self::AddressRefused => "address_refused",
             Self::ClientGone => "client_gone",
             Self::Complete => "complete",
             Self::ConnectFailed => "connect_failed",
@@ -259,11 +273,16 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Who decided, in Codex's words.
-fn source(verdict: Result<RuleId, Denial>) -> &'static str {
-    match verdict {
-        Err(Denial { reason: Reason::ProxyDisabled, .. }) => "proxy_state",
-        Ok(_) | Err(_) => "baseline_policy",
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Self {
+        let source = match denial.reason {
+            Reason::ProxyDisabled => "proxy_state",
+            Reason::Denied
+            | Reason::NotAllowed
+            | Reason::NotAllowedLocal
+            | Reason::PortNotAllowed => "baseline_policy",
+        };
+        Self { reason: denial.reason.as_str(), source, rule: denial.rule }
     }
 }
 

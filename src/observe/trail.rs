@@ -6,14 +6,17 @@
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::{Audit, Ending, Record, Subject};
+use super::{Audit, Ending, Record, Refused, Subject};
 use crate::policy::{Denial, RuleId};
 
 /// What has been said so far about one request.
 #[derive(Debug)]
 pub struct Trail {
     audit: Audit,
+    /// Cancelled when the proxy ends what has not finished in time.
+    abort: CancellationToken,
     subject: Arc<Subject>,
     begun: Instant,
     stage: Stage,
@@ -36,9 +39,10 @@ enum Stage {
 impl Trail {
     /// Begins the trail of a request that the policy allows by name.
     #[must_use]
-    pub fn begin(audit: Audit, subject: Subject, rule: RuleId) -> Self {
+    pub fn begin(audit: Audit, subject: Subject, rule: RuleId, abort: CancellationToken) -> Self {
         Self {
             audit,
+            abort,
             subject: Arc::new(subject),
             begun: Instant::now(),
             stage: Stage::Asked(rule),
@@ -50,11 +54,11 @@ impl Trail {
     }
 
     /// Records a request that was refused at once.
-    pub fn refuse(audit: &Audit, subject: Subject, denial: Denial) {
+    pub fn refuse(audit: &Audit, subject: Subject, refused: Refused) {
         audit.record(Record::Decision {
             at: SystemTime::now(),
             subject: Arc::new(subject),
-            verdict: Err(denial),
+            verdict: Err(refused),
         });
     }
 
@@ -74,9 +78,16 @@ impl Trail {
 
     /// Records that the request was refused after all, by an address.
     pub fn refused(&mut self, denial: Denial) {
-        if let Stage::Asked(_) = self.stage {
-            self.decide(Err(denial));
-            self.stage = Stage::Done;
+        match self.stage {
+            Stage::Asked(_) => {
+                self.decide(Err(denial.into()));
+                self.stage = Stage::Done;
+            }
+            Stage::Allowed(_) => {
+                self.peer = None;
+                self.end(Ending::AddressRefused);
+            }
+            Stage::Done => {}
         }
     }
 
@@ -114,7 +125,7 @@ impl Trail {
         });
     }
 
-    fn decide(&self, verdict: Result<RuleId, Denial>) {
+    fn decide(&self, verdict: Result<RuleId, Refused>) {
         let subject = Arc::clone(&self.subject);
         self.audit.record(Record::Decision { at: SystemTime::now(), subject, verdict });
     }
@@ -122,6 +133,9 @@ impl Trail {
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        self.end(Ending::ClientGone);
+        self.end(match self.abort.is_cancelled() {
+            true => Ending::Shutdown,
+            false => Ending::ClientGone,
+        });
     }
 }

@@ -9,10 +9,10 @@ use tokio::net::TcpStream;
 
 use super::{
     client::Client,
-    refusal::{BadRequest, Refusal},
+    refusal::{BadRequest, OriginFailure, Refusal},
 };
 use crate::{
-    net::Authority,
+    net::{Authority, Port},
     observe::{Ending, Protocol, Subject, Trail},
     policy::{Denial, Permit, Policy},
     upstream::{self, VetError},
@@ -40,23 +40,35 @@ pub(super) fn admit(
 ) -> Result<Admission, Refusal> {
     let context = client.context();
     let policy = context.policy();
-    let subject = Subject {
-        id: context.next_request(),
+    let subject = subject(client, protocol, method, authority, Arc::clone(&policy));
+    match policy.decide(authority) {
+        Ok(permit) => {
+            let abort = context.abort.clone();
+            let trail = Trail::begin(context.audit.clone(), subject, permit.rule(), abort);
+            Ok(Admission { policy, permit, trail })
+        }
+        Err(denial) => {
+            Trail::refuse(&context.audit, subject, denial.into());
+            Err(Refusal::Denied { authority: authority.clone(), denial, policy })
+        }
+    }
+}
+
+/// What the audit says a request is about.
+pub(super) fn subject(
+    client: &Client,
+    protocol: Protocol,
+    method: &Method,
+    authority: &Authority,
+    policy: Arc<Policy>,
+) -> Subject {
+    Subject {
+        id: client.context().next_request(),
         client: client.address(),
         protocol,
         method: method.clone(),
         authority: authority.clone(),
-        policy: Arc::clone(&policy),
-    };
-    match policy.decide(authority) {
-        Ok(permit) => {
-            let trail = Trail::begin(context.audit.clone(), subject, permit.rule());
-            Ok(Admission { policy, permit, trail })
-        }
-        Err(denial) => {
-            Trail::refuse(&context.audit, subject, denial);
-            Err(Refusal::Denied { authority: authority.clone(), denial, policy })
-        }
+        policy,
     }
 }
 
@@ -97,6 +109,15 @@ impl Admission {
         }
     }
 
+    /// Records that the origin failed, and says so.
+    pub(super) fn fail(&mut self, failure: OriginFailure) -> Refusal {
+        self.trail.end(match failure {
+            OriginFailure::Protocol => Ending::OriginFailed,
+            OriginFailure::Timeout => Ending::IdleTimeout,
+        });
+        Refusal::Origin(self.permit.authority().clone(), failure)
+    }
+
     fn deny(&mut self, denial: Denial) -> Refusal {
         self.trail.refused(denial);
         let authority = self.permit.authority().clone();
@@ -104,31 +125,22 @@ impl Admission {
     }
 }
 
-/// The one `Host` of a request, if there is one; its port defaults to the target's own.
+/// Whether a request has a `Host`. Without a port it means `default`.
 ///
 /// # Errors
 ///
 /// There are several, or it is no authority, or it is not the target.
-pub(super) fn check_host(fields: &HeaderMap, target: &Authority) -> Result<Found, BadRequest> {
+pub(super) fn check_host(
+    fields: &HeaderMap,
+    target: &Authority,
+    default: Port,
+) -> Result<bool, BadRequest> {
     let mut hosts = fields.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
-        (None, _) => return Ok(Found::Nothing),
+        (None, _) => return Ok(false),
         (Some(host), None) => host.as_bytes(),
         (Some(_), Some(_)) => return Err(BadRequest::HostField),
     };
-    let parsed = Authority::parse_or(host, target.port).map_err(|_| BadRequest::HostField)?;
-    let names_port = !host.ends_with(parsed.host.to_string().as_bytes());
-    match parsed == *target {
-        true if names_port => Ok(Found::WithPort),
-        true => Ok(Found::Portless),
-        false => Err(BadRequest::HostDisagrees),
-    }
-}
-
-/// What [`check_host`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    Nothing,
-    Portless,
-    WithPort,
+    let host = Authority::parse_or(host, default).map_err(|_| BadRequest::HostField)?;
+    if host == *target { Ok(true) } else { Err(BadRequest::HostDisagrees) }
 }

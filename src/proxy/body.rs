@@ -1,14 +1,15 @@
 //! The bodies that pass through, with their deadline and their place in the audit.
 //!
-//! An answer that has been read to its end gives its connection back to the pool and ends its
-//! trail; one that is dropped before does neither, and its connection closes.
+//! An answer that has been moved to its end, its request's body too, gives its connection back to
+//! the pool and ends its trail. In every other case the connection is closed: no upload goes on
+//! after its end has been recorded. Trailers are not passed on (RFC 9110 §6.5.1).
 
 use std::{
     error::Error,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -22,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::client::Client;
 use crate::{
     observe::{Ending, Trail},
-    upstream::Lease,
+    upstream::Origin,
 };
 
 /// What a client is sent.
@@ -38,8 +39,15 @@ pub(super) enum ReplyBody {
 #[derive(Debug)]
 pub(super) struct Upload {
     inner: Incoming,
-    moved: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     idle: IdleTimer,
+}
+
+/// How far a client's body has come; shared with the answer.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    moved: AtomicU64,
+    unfinished: AtomicBool,
 }
 
 /// An origin's answer on its way to the client.
@@ -48,9 +56,9 @@ pub(super) struct Answer {
     inner: Incoming,
     idle: IdleTimer,
     trail: Trail,
-    uploaded: Arc<AtomicU64>,
+    uploaded: Arc<Progress>,
     /// Present until the answer is complete.
-    lease: Option<Lease>,
+    origin: Option<Origin>,
     client: Arc<Client>,
     keep: Keep,
 }
@@ -92,9 +100,27 @@ impl IdleTimer {
     }
 }
 
+impl Progress {
+    fn finish_if(&self, ended: bool) {
+        if ended {
+            self.unfinished.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        !self.unfinished.load(Ordering::Relaxed)
+    }
+
+    /// Payload bytes since the last call.
+    fn take_moved(&self) -> u64 {
+        self.moved.swap(0, Ordering::Relaxed)
+    }
+}
+
 impl Upload {
-    pub(super) fn new(inner: Incoming, moved: Arc<AtomicU64>, idle: Duration) -> Self {
-        Self { inner, moved, idle: IdleTimer::new(idle) }
+    pub(super) fn new(inner: Incoming, progress: Arc<Progress>, idle: Duration) -> Self {
+        progress.unfinished.store(true, Ordering::Relaxed);
+        Self { inner, progress, idle: IdleTimer::new(idle) }
     }
 }
 
@@ -103,13 +129,14 @@ impl Answer {
         inner: Incoming,
         idle: Duration,
         trail: Trail,
-        uploaded: Arc<AtomicU64>,
-        lease: Lease,
+        uploaded: Arc<Progress>,
+        origin: Origin,
         client: Arc<Client>,
         keep: Keep,
     ) -> Self {
         let idle = IdleTimer::new(idle);
-        let mut answer = Self { inner, idle, trail, uploaded, lease: Some(lease), client, keep };
+        let origin = Some(origin);
+        let mut answer = Self { inner, idle, trail, uploaded, origin, client, keep };
         answer.finish_if_ended();
         answer
     }
@@ -122,21 +149,25 @@ impl Answer {
     }
 
     fn finish(&mut self, ending: Ending) {
-        self.trail.moved(self.uploaded.swap(0, Ordering::Relaxed), 0);
-        self.trail.end(ending);
-        let Some(lease) = self.lease.take() else { return };
-        if ending == Ending::Complete {
+        // Out of scope, a connection that is not kept is closed, and with it an unfinished upload.
+        if let Some(origin) = self.origin.take()
+            && ending == Ending::Complete
+            && self.uploaded.is_finished()
+        {
             match self.keep {
-                Keep::Bound => self.client.bind_origin(lease.into_origin()),
-                Keep::Shared => self.client.context().pool.keep(lease.into_origin()),
+                Keep::Bound => self.client.bind_origin(origin),
+                Keep::Shared => self.client.context().pool.keep(origin),
             }
         }
+        self.trail.moved(self.uploaded.take_moved(), 0);
+        self.trail.end(ending);
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.trail.moved(self.uploaded.swap(0, Ordering::Relaxed), 0);
+        self.origin = None;
+        self.trail.moved(self.uploaded.take_moved(), 0);
     }
 }
 
@@ -152,10 +183,12 @@ impl Body for Upload {
             ready!(self.idle.poll_expired(cx));
             return Poll::Ready(Some(Err(IdleError.into())));
         };
+        let frame = without_trailers(frame);
         if let Some(Ok(frame)) = &frame {
             self.idle.push_on();
-            self.moved.fetch_add(length(frame), Ordering::Relaxed);
+            self.progress.moved.fetch_add(length(frame), Ordering::Relaxed);
         }
+        self.progress.finish_if(frame.is_none() || self.inner.is_end_stream());
         Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
     }
 
@@ -181,6 +214,7 @@ impl Body for Answer {
             self.finish(Ending::IdleTimeout);
             return Poll::Ready(Some(Err(IdleError.into())));
         };
+        let frame = without_trailers(frame);
         match &frame {
             Some(Ok(frame)) => {
                 self.idle.push_on();
@@ -229,6 +263,13 @@ impl Body for ReplyBody {
             Self::Text(text) => text.size_hint(),
         }
     }
+}
+
+/// Trailers end the body, and nothing else.
+fn without_trailers(
+    frame: Option<hyper::Result<Frame<Bytes>>>,
+) -> Option<hyper::Result<Frame<Bytes>>> {
+    frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers))
 }
 
 fn length(frame: &Frame<Bytes>) -> u64 {

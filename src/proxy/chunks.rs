@@ -4,6 +4,8 @@
 //! visible text; a bare line end, a sign, a space or an overflowing size is refused, because other
 //! parsers read those differently.
 
+use super::head;
+
 /// How far a body has been scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Chunks {
@@ -43,11 +45,17 @@ enum State {
     DataLf,
     /// At the start of a trailer line, which ends the body if it is empty.
     TrailerStart,
-    Trailer,
+    /// Inside the name of a trailer field.
+    TrailerName,
+    /// After its colon.
+    TrailerValue,
     TrailerLf,
     /// After the CR of the last, empty line.
     EndLf,
 }
+
+/// No sender makes chunks that large, and larger sizes wrap in 32-bit parsers.
+const MAX_CHUNK: u64 = 0xffff_ffff;
 
 /// Extensions and trailers of one body, in bytes.
 const MAX_OVERHEAD: usize = 64 << 10;
@@ -89,8 +97,8 @@ impl Chunks {
             (State::Size(size), b';') => State::Extension(size),
             (State::Size(size), digit) => {
                 let digit = hex(digit).ok_or(ChunkError)?;
-                let shifted = size.checked_mul(16).ok_or(ChunkError)?;
-                State::Size(shifted.checked_add(digit).ok_or(ChunkError)?)
+                let size = size.checked_mul(16).and_then(|size| size.checked_add(digit));
+                State::Size(size.filter(|size| *size <= MAX_CHUNK).ok_or(ChunkError)?)
             }
             (State::Extension(size), b'\r') => State::SizeLf(size),
             (State::Extension(size), byte) => {
@@ -102,11 +110,19 @@ impl Chunks {
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::SizeStart,
             (State::TrailerStart, b'\r') => State::EndLf,
-            (State::TrailerStart, b' ' | b'\t' | b':') => return Err(ChunkError),
-            (State::Trailer, b'\r') => State::TrailerLf,
-            (State::TrailerStart | State::Trailer, byte) => {
+            (State::TrailerName, b':') => State::TrailerValue,
+            (State::TrailerStart | State::TrailerName, byte) => {
                 self.spend(byte)?;
-                State::Trailer
+                // Folded lines, spaces around the name and lines without a colon end here.
+                if !head::is_token(&[byte]) {
+                    return Err(ChunkError);
+                }
+                State::TrailerName
+            }
+            (State::TrailerValue, b'\r') => State::TrailerLf,
+            (State::TrailerValue, byte) => {
+                self.spend(byte)?;
+                State::TrailerValue
             }
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => return Ok(None),
@@ -178,6 +194,9 @@ mod tests {
             "5\r\nhelloX",
             "5\r\nhello\n0\r\n\r\n",
             "10000000000000000\r\n",
+            "100000005\r\n",
+            "0\r\nX-T : 1\r\n\r\n",
+            "0\r\nX-T\r\n\r\n",
             "5;a\nb\r\nhello",
             "0\r\n folded\r\n\r\n",
             "0\r\nA: b\n\r\n",

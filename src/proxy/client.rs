@@ -29,6 +29,15 @@ pub(super) struct Client {
     _slot: OwnedSemaphorePermit,
 }
 
+/// What the gate found out about a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// A request, after which the next one may follow.
+    Ordinary,
+    /// CONNECT, or a request for WebSocket.
+    Switching,
+}
+
 impl Client {
     pub(super) fn new(
         context: Arc<Context>,
@@ -57,9 +66,18 @@ impl Client {
         &self.report
     }
 
-    /// Counts a head, and says whether the gate refused it.
-    pub(super) fn next_head(&self) -> Option<HeadError> {
-        self.report.refusal_of(self.heads.fetch_add(1, Ordering::Relaxed) + 1)
+    /// Counts the next head, and says what the gate found out about it.
+    ///
+    /// # Errors
+    ///
+    /// The gate refused it.
+    pub(super) fn next_head(&self) -> Result<Head, HeadError> {
+        let number = self.heads.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.report.refusal_of(number) {
+            Some(error) => Err(error),
+            None if self.report.is_switching(number) => Ok(Head::Switching),
+            None => Ok(Head::Ordinary),
+        }
     }
 
     /// Whether this client may use the proxy: it is listed, and a policy that forbids listening

@@ -32,7 +32,7 @@ pub(super) async fn connect(
     let target = request.uri().authority().map_or("", |authority| authority.as_str());
     let authority = Authority::parse_connect(target.as_bytes())
         .map_err(|error| BadRequest::Head(error.into()))?;
-    check_host(request.headers(), &authority)?;
+    check_host(request.headers(), &authority, authority.port)?;
     let mut admission = admit(client, Protocol::HttpsConnect, &Method::CONNECT, &authority)?;
     let (origin, peer) = admission.reach(client).await?;
     let upgrade = hyper::upgrade::on(&mut request);

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION};
 use hyper::{
     body::{Body as _, Incoming},
     server::conn::http1,
@@ -12,8 +12,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::{
+    admit::subject,
     body::ReplyBody,
-    client::Client,
+    client::{Client, Head},
     connect::connect,
     forward::forward,
     gate::Gate,
@@ -21,13 +22,18 @@ use super::{
     health,
     refusal::{After, Refusal},
 };
+use crate::{
+    net::{Authority, Port},
+    observe::{Protocol, Refused, Trail},
+    policy::Policy,
+};
 
 /// Serves a connection to its end. Tunnels go on in tasks of their own.
 pub(super) async fn serve(client: Arc<Client>, stream: TcpStream) {
     let context = Arc::clone(client.context());
     let limits =
         HeadLimits { bytes: context.limits.head_bytes, fields: context.limits.head_fields };
-    let gate = Gate::new(stream, limits, Arc::clone(client.report()));
+    let gate = Gate::new(stream, limits, context.timeouts.idle, Arc::clone(client.report()));
     let service = service_fn(|request| {
         let client = Arc::clone(&client);
         async move { Ok::<_, Infallible>(answer(&client, request).await) }
@@ -59,25 +65,43 @@ pub(super) async fn serve(client: Arc<Client>, stream: TcpStream) {
 const MIN_BUFFER_BYTES: usize = 32 << 10;
 
 async fn answer(client: &Arc<Client>, request: Request<Incoming>) -> Response<ReplyBody> {
-    if let Some(error) = client.next_head() {
-        return Refusal::BadRequest(error.into()).into_response(After::Close);
-    }
-    // What is not read to its end would be taken for the next request.
-    let after = match request.body().is_end_stream() && request.method() != Method::CONNECT {
-        true => After::KeepAlive,
-        false => After::Close,
+    let head = match client.next_head() {
+        Ok(head) => head,
+        Err(error) => return Refusal::BadRequest(error.into()).into_response(After::Close),
     };
-    route(client, request).await.unwrap_or_else(|refusal| refusal.into_response(after))
+    // What is not read to its end would be taken for the next request.
+    let after = match (head, request.body().is_end_stream()) {
+        (Head::Ordinary, true) => After::KeepAlive,
+        (Head::Ordinary, false) | (Head::Switching, _) => After::Close,
+    };
+    let connect = request.method() == Method::CONNECT;
+    match route(client, request, head).await {
+        Ok(response) if head == Head::Switching && !connect => closed_unless_switched(response),
+        Ok(response) => response,
+        Err(refusal) => refusal.into_response(after),
+    }
+}
+
+/// What the client sent after asking for WebSocket was held, and is not a request.
+fn closed_unless_switched(mut response: Response<ReplyBody>) -> Response<ReplyBody> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn route(
     client: &Arc<Client>,
     request: Request<Incoming>,
+    head: Head,
 ) -> Result<Response<ReplyBody>, Refusal> {
-    if !client.is_listed(&client.context().policy()) {
+    let policy = client.context().policy();
+    if !client.is_listed(&policy) {
+        record_refusal(client, &request, policy, "client_not_listed");
         return Err(Refusal::ClientNotListed(client.address().ip().to_canonical()));
     }
     if request.headers().contains_key("x-unix-socket") {
+        record_refusal(client, &request, policy, "unix_socket_unsupported");
         return Err(Refusal::UnixSocket);
     }
     if request.method() == Method::CONNECT {
@@ -86,5 +110,23 @@ async fn route(
     if request.uri().authority().is_none() {
         return Ok(health::answer(client.context(), &request)?);
     }
-    forward(client, request).await
+    forward(client, request, head).await
+}
+
+/// Records a refusal that is not the policy's, if the request named a destination.
+fn record_refusal(
+    client: &Client,
+    request: &Request<Incoming>,
+    policy: Arc<Policy>,
+    reason: &'static str,
+) {
+    let target = request.uri().authority().map_or("", |authority| authority.as_str());
+    let Ok(authority) = Authority::parse_or(target.as_bytes(), Port::HTTP) else { return };
+    let protocol = match *request.method() == Method::CONNECT {
+        true => Protocol::HttpsConnect,
+        false => Protocol::Http,
+    };
+    let subject = subject(client, protocol, request.method(), &authority, policy);
+    let refused = Refused { reason, source: "proxy_state", rule: None };
+    Trail::refuse(&client.context().audit, subject, refused);
 }

@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
-    header::{CONNECTION, UPGRADE, VIA},
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, VIA},
 };
 
 /// How this proxy calls itself in `Via` and `Proxy-Status`.
@@ -13,8 +13,11 @@ const HOP_BY_HOP: &[&str] = &[
     "connection",
     "http2-settings",
     "keep-alive",
-    "proxy-connection",
+    // CGI servers take this one for a setting of their own (CVE-2016-5385).
+    "proxy",
     "te",
+    // Trailers are not passed on (RFC 9110 §6.5.1), so they are not announced either.
+    "trailer",
     "transfer-encoding",
     "upgrade",
 ];
@@ -35,14 +38,33 @@ pub(super) fn strip(fields: &mut HeaderMap) {
     }
 }
 
+/// Drops from an answer what only this proxy says, so that no origin can forge a verdict.
+pub(super) fn strip_verdict(fields: &mut HeaderMap) {
+    fields.remove("x-proxy-error");
+}
+
+/// Whether an answer says in one way only where it ends: the library forgives more.
+pub(super) fn has_one_framing(fields: &HeaderMap) -> bool {
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+    match (lengths.next(), lengths.next(), codings.next(), codings.next()) {
+        (None, None, None, None) => true,
+        (Some(length), None, None, None) => {
+            !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
+        }
+        (None, None, Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
+}
+
 /// Adds this proxy to `Via` (RFC 9110 §7.6.3).
 pub(super) fn add_via(fields: &mut HeaderMap, version: Version) {
     let via = if version == Version::HTTP_10 { "1.0 exeat" } else { "1.1 exeat" };
     fields.append(VIA, HeaderValue::from_static(via));
 }
 
-/// Whether the request asks for WebSocket and for nothing else.
-pub(super) fn asks_for_websocket(fields: &HeaderMap) -> bool {
+/// Whether an origin agrees to WebSocket and to nothing else.
+pub(super) fn agrees_to_websocket(fields: &HeaderMap) -> bool {
     let mut upgrades = fields.get_all(UPGRADE).iter();
     let (Some(only), None) = (upgrades.next(), upgrades.next()) else { return false };
     only.as_bytes().eq_ignore_ascii_case(b"websocket")
@@ -101,10 +123,26 @@ mod tests {
     #[test]
     fn websocket_only() {
         let both = |upgrade| map(&[("connection", "keep-alive, Upgrade"), ("upgrade", upgrade)]);
-        assert!(asks_for_websocket(&both("WebSocket")));
-        assert!(!asks_for_websocket(&both("h2c")));
-        assert!(!asks_for_websocket(&both("websocket, h2c")));
-        assert!(!asks_for_websocket(&map(&[("upgrade", "websocket")])));
+        assert!(agrees_to_websocket(&both("WebSocket")));
+        assert!(!agrees_to_websocket(&both("h2c")));
+        assert!(!agrees_to_websocket(&both("websocket, h2c")));
+        assert!(!agrees_to_websocket(&map(&[("upgrade", "websocket")])));
+    }
+
+    #[test]
+    fn answers_have_one_framing() {
+        for (fields, expected) in [
+            (map(&[]), true),
+            (map(&[("content-length", "3")]), true),
+            (map(&[("transfer-encoding", "Chunked")]), true),
+            (map(&[("content-length", "3"), ("transfer-encoding", "chunked")]), false),
+            (map(&[("content-length", "3, 3")]), false),
+            (map(&[("content-length", "")]), false),
+            (map(&[("transfer-encoding", "gzip, chunked")]), false),
+            (map(&[("transfer-encoding", "chunked, gzip")]), false),
+        ] {
+            assert_eq!(has_one_framing(&fields), expected, "{fields:?}");
+        }
     }
 
     #[test]

@@ -3,12 +3,15 @@
 //! The policy is asked for every request, also on a kept-alive connection. Kept connections to
 //! origins are used again only if their address would be vetted by the policy of the moment.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{
     HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE, WWW_AUTHENTICATE},
+    header::{
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE,
+        WWW_AUTHENTICATE,
+    },
     uri::PathAndQuery,
 };
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -20,9 +23,9 @@ use hyper::{
 use tokio::time::timeout;
 
 use super::{
-    admit::{Admission, Found, admit, check_host},
-    body::{Answer, Keep, ReplyBody, Upload},
-    client::Client,
+    admit::{Admission, admit, check_host},
+    body::{Answer, Keep, Progress, ReplyBody, Upload},
+    client::{Client, Head},
     fields,
     refusal::{BadRequest, OriginFailure, Refusal},
     tunnel::{Leg, Tunnel},
@@ -30,10 +33,10 @@ use super::{
 use crate::{
     net::{Authority, Port},
     observe::{Ending, Protocol},
-    upstream::{Lease, Origin, RequestBody},
+    upstream::{Origin, RequestBody, SendError},
 };
 
-/// Forwards a request, or says why not.
+/// Forwards a request, or says why not. `head` says whether it asks for WebSocket.
 ///
 /// # Errors
 ///
@@ -45,35 +48,32 @@ use crate::{
 pub(super) async fn forward(
     client: &Arc<Client>,
     mut request: Request<Incoming>,
+    head: Head,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let authority = target(&request)?;
     let mut admission = admit(client, Protocol::Http, request.method(), &authority)?;
-    let websocket =
-        fields::asks_for_websocket(request.headers()).then(|| hyper::upgrade::on(&mut request));
+    let upgrade = (head == Head::Switching).then(|| hyper::upgrade::on(&mut request));
     let keep = match fields::binds_connection(request.headers(), &AUTHORIZATION) {
         true => Keep::Bound,
         false => Keep::Shared,
     };
-    let uploaded = Arc::new(AtomicU64::new(0));
-    let outgoing = rewrite(request, &authority, websocket.is_some(), client, &uploaded);
+    let uploaded = Arc::<Progress>::default();
+    let outgoing = rewrite(request, &authority, head, client, &uploaded);
     let exchange = Exchange { client, admission: &mut admission, keep };
-    let (mut response, lease, keep) = exchange.run(outgoing).await?;
+    let (mut response, origin, keep) = exchange.run(outgoing).await?;
     admission.trail.answered(response.status().as_u16());
-    match (response.status(), websocket) {
-        (StatusCode::SWITCHING_PROTOCOLS, Some(from_client)) => {
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    match (switching, upgrade) {
+        (true, Some(from_client)) if fields::agrees_to_websocket(response.headers()) => {
             let from_origin = hyper::upgrade::on(&mut response);
-            Ok(switch(client, admission, response, lease, from_client, from_origin))
+            Ok(switch(client, admission, response, origin, from_client, from_origin))
         }
         // The library passes on no other informational answer, and nobody asked for this one.
-        (StatusCode::SWITCHING_PROTOCOLS, None) => {
-            admission.trail.end(Ending::OriginFailed);
-            Err(Refusal::Origin(authority, OriginFailure::Protocol))
+        (true, _) => Err(admission.fail(OriginFailure::Protocol)),
+        (false, _) if !fields::has_one_framing(response.headers()) => {
+            Err(admission.fail(OriginFailure::Protocol))
         }
-        (_, websocket) => {
-            let refused_upgrade = websocket.is_some();
-            let answer = answer(client, admission, response, lease, keep, uploaded);
-            Ok(if refused_upgrade { closing(answer) } else { answer })
-        }
+        (false, _) => Ok(answer(client, admission, response, origin, keep, uploaded)),
     }
 }
 
@@ -86,10 +86,10 @@ fn target(request: &Request<Incoming>) -> Result<Authority, BadRequest> {
     let target = uri.authority().ok_or(BadRequest::NotProxied)?;
     let authority = Authority::parse_or(target.as_str().as_bytes(), Port::HTTP)
         .map_err(|error| BadRequest::Head(error.into()))?;
-    match check_host(request.headers(), &authority)? {
-        Found::Nothing if request.version() == Version::HTTP_11 => Err(BadRequest::HostField),
-        Found::Portless if authority.port != Port::HTTP => Err(BadRequest::HostDisagrees),
-        Found::Nothing | Found::Portless | Found::WithPort => Ok(authority),
+    let has_host = check_host(request.headers(), &authority, Port::HTTP)?;
+    match has_host || request.version() == Version::HTTP_10 {
+        true => Ok(authority),
+        false => Err(BadRequest::HostField),
     }
 }
 
@@ -97,23 +97,29 @@ fn target(request: &Request<Incoming>) -> Result<Authority, BadRequest> {
 fn rewrite(
     request: Request<Incoming>,
     authority: &Authority,
-    websocket: bool,
+    head: Head,
     client: &Client,
-    uploaded: &Arc<AtomicU64>,
+    uploaded: &Arc<Progress>,
 ) -> Request<RequestBody> {
     let (mut parts, body) = request.into_parts();
     fields::strip(&mut parts.headers);
+    // The library writes the length anew, in one spelling.
+    parts.headers.remove(CONTENT_LENGTH);
     fields::add_via(&mut parts.headers, parts.version);
     if let Ok(host) = HeaderValue::try_from(authority.to_host_field(Port::HTTP)) {
         parts.headers.insert(HOST, host);
     }
-    if websocket {
+    if head == Head::Switching {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
     let body = match body.is_end_stream() {
         true => empty(),
         false => {
+            if body.size_hint().exact().is_none() {
+                // Said explicitly, or the library sends no body with GET and its like.
+                parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
             let idle = client.context().timeouts.idle;
             Upload::new(body, Arc::clone(uploaded), idle).boxed_unsync()
         }
@@ -150,14 +156,15 @@ impl Exchange<'_> {
     /// Sends the request, on a kept connection if there is one.
     ///
     /// A kept connection may have been closed by the origin in the same moment. A request of which
-    /// nothing was sent goes out again on another; one that may have been seen goes out once more
-    /// only if it is idempotent and has no body (RFC 9110 §9.2.2).
+    /// nothing was sent goes out again on another. One that may have been seen goes out once more,
+    /// on a fresh connection, and only if it is safe and has no body (RFC 9110 §9.2.2).
     async fn run(
         mut self,
         mut request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease, Keep), Refusal> {
+    ) -> Result<(Response<Incoming>, Origin, Keep), Refusal> {
+        let mut replayed = false;
         loop {
-            let kept = self.kept();
+            let kept = if replayed { None } else { self.kept() };
             let reused = kept.is_some();
             let spare = if reused { replayable(&request) } else { None };
             let origin = match kept {
@@ -167,18 +174,27 @@ impl Exchange<'_> {
             self.admission.trail.reached(origin.peer());
             let deadline = self.client.context().timeouts.response_head;
             request = match timeout(deadline, origin.send(request)).await {
-                Ok(Ok((response, lease))) => {
+                Ok(Ok((response, origin))) => {
                     let bound = self.keep == Keep::Bound
                         || fields::binds_connection(response.headers(), &WWW_AUTHENTICATE);
                     let keep = if bound { Keep::Bound } else { Keep::Shared };
-                    return Ok((response, lease, keep));
+                    return Ok((response, origin, keep));
                 }
                 Ok(Err((_, Some(unsent)))) if reused => unsent,
-                Ok(Err((error, None))) if reused && spare.is_some() && broke_off(&error) => {
-                    spare.unwrap_or_else(|| Request::new(empty()))
-                }
-                Ok(Err(_)) => return Err(self.fail(OriginFailure::Protocol)),
-                Err(_) => return Err(self.fail(OriginFailure::Timeout)),
+                Ok(Err((error, _))) => match (error, spare) {
+                    (SendError::BrokeOff, Some(spare)) => {
+                        replayed = true;
+                        spare
+                    }
+                    (SendError::RequestBody, _) => {
+                        self.admission.trail.end(Ending::ClientGone);
+                        return Err(BadRequest::Body.into());
+                    }
+                    (SendError::BrokeOff | SendError::Protocol, _) => {
+                        return Err(self.admission.fail(OriginFailure::Protocol));
+                    }
+                },
+                Err(_) => return Err(self.admission.fail(OriginFailure::Timeout)),
             };
         }
     }
@@ -202,22 +218,14 @@ impl Exchange<'_> {
         let tasks = &self.client.context().tasks;
         match Origin::new(stream, peer, authority, tasks).await {
             Ok(origin) => Ok(origin),
-            Err(_) => Err(self.fail(OriginFailure::Protocol)),
+            Err(_) => Err(self.admission.fail(OriginFailure::Protocol)),
         }
-    }
-
-    fn fail(&mut self, failure: OriginFailure) -> Refusal {
-        self.admission.trail.end(match failure {
-            OriginFailure::Protocol => Ending::OriginFailed,
-            OriginFailure::Timeout => Ending::IdleTimeout,
-        });
-        Refusal::Origin(self.admission.permit.authority().clone(), failure)
     }
 }
 
 /// A second copy of a request that may be sent twice.
 fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.method().is_idempotent() || !request.body().is_end_stream() {
+    if !request.method().is_safe() || !request.body().is_end_stream() {
         return None;
     }
     let mut copy = Request::new(empty());
@@ -227,31 +235,20 @@ fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     Some(copy)
 }
 
-/// Whether the connection ended before the first byte of an answer.
-fn broke_off(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_canceled() || error.is_closed()
-}
-
 /// The answer as the client gets it.
 fn answer(
     client: &Arc<Client>,
     admission: Admission,
     response: Response<Incoming>,
-    lease: Lease,
+    origin: Origin,
     keep: Keep,
-    uploaded: Arc<AtomicU64>,
+    uploaded: Arc<Progress>,
 ) -> Response<ReplyBody> {
     let (parts, body) = pass_back(response);
     let idle = client.context().timeouts.idle;
     let client = Arc::clone(client);
-    let body = Answer::new(body, idle, admission.trail, uploaded, lease, client, keep);
+    let body = Answer::new(body, idle, admission.trail, uploaded, origin, client, keep);
     Response::from_parts(parts, ReplyBody::Forwarded(Box::new(body)))
-}
-
-/// After a refused upgrade nobody knows whether the client's next bytes are a request.
-fn closing(mut response: Response<ReplyBody>) -> Response<ReplyBody> {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
 }
 
 /// The origin switches protocols: the answer goes back, and both connections become a tunnel.
@@ -259,14 +256,15 @@ fn switch(
     client: &Arc<Client>,
     admission: Admission,
     response: Response<Incoming>,
-    lease: Lease,
+    origin: Origin,
     from_client: OnUpgrade,
     from_origin: OnUpgrade,
 ) -> Response<ReplyBody> {
     let (mut parts, _) = pass_back(response);
     parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    let peer = lease.into_origin().peer();
+    let peer = origin.peer();
+    origin.switched();
     let tunnel = Tunnel::new(admission, Arc::clone(client), peer);
     client.context().tasks.spawn(async move {
         let origin = Leg::of_origin(from_origin.await);
@@ -280,6 +278,7 @@ fn switch(
 fn pass_back(response: Response<Incoming>) -> (http::response::Parts, Incoming) {
     let (mut parts, body) = response.into_parts();
     fields::strip(&mut parts.headers);
+    fields::strip_verdict(&mut parts.headers);
     fields::add_via(&mut parts.headers, parts.version);
     parts.version = Version::HTTP_11;
     let phrase = parts.extensions.remove::<ReasonPhrase>();

@@ -3,7 +3,8 @@
 //! It reads request heads whole, checks them strictly ([`super::head`]), and follows each body to
 //! its end, so that it always knows where the next head begins. A head that is refused never
 //! reaches the library: in its place the gate hands on a harmless one and reports the refusal, and
-//! the service answers that one with the error. After CONNECT or an upgrade it steps aside.
+//! the service answers that one with the error. After CONNECT or a request for WebSocket nothing
+//! passes any more: either the connection becomes a tunnel, which takes what is held, or it ends.
 
 use std::{
     io,
@@ -40,13 +41,17 @@ pub(super) struct Gate {
     heads: u64,
     report: Arc<Report>,
     ended: bool,
+    /// One empty line before the next head has been skipped.
+    skipped: bool,
     linger: Linger,
+    stall: Stall,
 }
 
-/// Which head was refused, and why; shared with the service.
+/// What the gate found out about heads, counted from 1; shared with the service.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     refused: OnceLock<(u64, HeadError)>,
+    switching: OnceLock<u64>,
 }
 
 #[derive(Debug)]
@@ -57,10 +62,17 @@ enum Stage {
     Length(u64),
     /// Passing a chunked body.
     Chunked(Chunks),
-    /// Passing everything.
-    Opaque,
+    /// CONNECT or a request for WebSocket has passed: what follows is held.
+    Switching,
     /// A head was refused: nothing more is read.
     Refused,
+}
+
+/// How long the client has not taken what is written.
+#[derive(Debug)]
+struct Stall {
+    limit: Duration,
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 /// Closing in a way that lets the last answer arrive (RFC 9112 §9.6).
@@ -77,6 +89,9 @@ const STAND_IN: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 /// Read at a time, in bytes.
 const READ_BYTES: usize = 16 << 10;
 
+/// How much of what follows a CONNECT is held while the origin is dialled, in bytes.
+const MAX_EARLY_BYTES: usize = 64 << 10;
+
 /// How long a closing connection is read from, so that a reset does not destroy the answer.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -85,10 +100,22 @@ impl Report {
     pub(super) fn refusal_of(&self, head: u64) -> Option<HeadError> {
         self.refused.get().filter(|(refused, _)| *refused == head).map(|(_, error)| *error)
     }
+
+    /// Whether that head asks for the end of HTTP on the connection. If it is not granted, the
+    /// connection must be closed.
+    pub(super) fn is_switching(&self, head: u64) -> bool {
+        self.switching.get() == Some(&head)
+    }
 }
 
 impl Gate {
-    pub(super) fn new(stream: TcpStream, limits: HeadLimits, report: Arc<Report>) -> Self {
+    /// `stall` bounds how long a client may leave an answer unread.
+    pub(super) fn new(
+        stream: TcpStream,
+        limits: HeadLimits,
+        stall: Duration,
+        report: Arc<Report>,
+    ) -> Self {
         Self {
             stream,
             stage: Stage::Head,
@@ -99,7 +126,9 @@ impl Gate {
             heads: 0,
             report,
             ended: false,
+            skipped: false,
             linger: Linger::NotYet,
+            stall: Stall { limit: stall, deadline: None },
         }
     }
 
@@ -129,16 +158,16 @@ impl Gate {
                 }
                 Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             },
-            Stage::Opaque => self.cleared = self.held.len(),
-            Stage::Refused => {}
+            Stage::Switching | Stage::Refused => {}
         }
         Ok(())
     }
 
     fn clear_head(&mut self) {
         // One empty line before a request line is skipped (RFC 9112 §2.2).
-        if self.looked_at == 0 && self.held.starts_with(b"\r\n") {
+        if !self.skipped && self.looked_at == 0 && self.held.starts_with(b"\r\n") {
             self.held.advance(2);
+            self.skipped = true;
         }
         let framing = match head::find_end(&self.held, self.looked_at) {
             Ok(None) if self.held.len() >= self.limits.bytes => Err(HeadError::TooLarge),
@@ -155,11 +184,15 @@ impl Gate {
         };
         self.heads += 1;
         self.looked_at = 0;
+        self.skipped = false;
         self.stage = match framing {
             Ok(Framing::Length(0)) => Stage::Head,
             Ok(Framing::Length(length)) => Stage::Length(length),
             Ok(Framing::Chunked) => Stage::Chunked(Chunks::new()),
-            Ok(Framing::Opaque) => Stage::Opaque,
+            Ok(Framing::Switching) => {
+                self.report.switching.get_or_init(|| self.heads);
+                Stage::Switching
+            }
             Err(error) => {
                 self.report.refused.get_or_init(|| (self.heads, error));
                 self.held = BytesMut::from(STAND_IN);
@@ -199,9 +232,8 @@ impl Gate {
         let room = u64::try_from(out.remaining()).unwrap_or(u64::MAX);
         self.held.is_empty()
             && match &self.stage {
-                Stage::Opaque => true,
                 Stage::Length(left) => *left >= room,
-                Stage::Head | Stage::Chunked(_) | Stage::Refused => false,
+                Stage::Head | Stage::Chunked(_) | Stage::Switching | Stage::Refused => false,
             }
     }
 
@@ -217,6 +249,24 @@ impl Gate {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Stall {
+    /// Passes on how a write went; one that has waited for too long fails.
+    fn watch(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.deadline = None;
+            return written;
+        }
+        let limit = self.limit;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -238,9 +288,12 @@ impl AsyncRead for Gate {
             if gate.ended {
                 return Poll::Ready(Ok(()));
             }
-            if matches!(gate.stage, Stage::Refused) {
+            match gate.stage {
                 // The answer closes the connection; nothing will wake this up before.
-                return Poll::Pending;
+                Stage::Refused => return Poll::Pending,
+                // Read on, to notice a client that leaves, but not without bound.
+                Stage::Switching if gate.held.len() >= MAX_EARLY_BYTES => return Poll::Pending,
+                Stage::Head | Stage::Length(_) | Stage::Chunked(_) | Stage::Switching => {}
             }
             if gate.may_bypass(out) {
                 return gate.poll_bypass(cx, out);
@@ -258,7 +311,9 @@ impl AsyncWrite for Gate {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let gate = self.get_mut();
+        let written = Pin::new(&mut gate.stream).poll_write(cx, bytes);
+        gate.stall.watch(cx, written)
     }
 
     fn poll_write_vectored(
@@ -266,7 +321,9 @@ impl AsyncWrite for Gate {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+        let gate = self.get_mut();
+        let written = Pin::new(&mut gate.stream).poll_write_vectored(cx, slices);
+        gate.stall.watch(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

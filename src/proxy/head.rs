@@ -7,6 +7,8 @@
 
 use std::str;
 
+use http::Uri;
+
 use crate::net::{Authority, AuthorityError, Target, TargetError};
 
 /// How the body after a head is framed.
@@ -16,9 +18,9 @@ pub(super) enum Framing {
     Chunked,
     /// That many bytes; zero if there is no body.
     Length(u64),
-    /// Not HTTP any more: CONNECT, or an upgrade was asked for. If it is not granted, the
-    /// connection must be closed.
-    Opaque,
+    /// CONNECT, or a request for WebSocket: what follows is HTTP only if it is not granted, and
+    /// then the connection is closed. So nothing that follows may be read as HTTP.
+    Switching,
 }
 
 /// Why a head is refused.
@@ -48,7 +50,7 @@ pub(super) enum HeadError {
     /// A carriage return or line feed on its own.
     #[error("has a line that does not end in CRLF")]
     LineEnd,
-    /// Not `METHOD SP target SP HTTP/1.x`.
+    /// Not `METHOD SP target SP HTTP/digit.digit`.
     #[error("has a malformed request line")]
     RequestLine,
     /// The target is no absolute URL.
@@ -85,16 +87,20 @@ pub(super) struct HeadLimits {
 /// would never be found.
 pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, HeadError> {
     let mut line_start = from;
-    while let Some(length) = find(bytes, line_start, b'\n') {
-        let end = line_start + length;
-        match bytes.get(line_start..end) {
-            Some(b"\r") => return Ok(Some(end + 1)),
-            Some([.., b'\r']) => {}
+    loop {
+        let rest = bytes.get(line_start..).unwrap_or_default();
+        let Some(length) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+            return Ok(None);
+        };
+        match rest.get(length..) {
+            Some([b'\r', b'\n', ..]) => line_start += length + 2,
+            Some([b'\r']) => return Ok(None),
             Some(_) | None => return Err(HeadError::LineEnd),
         }
-        line_start = end + 1;
+        if length == 0 {
+            return Ok(Some(line_start));
+        }
     }
-    Ok(None)
 }
 
 /// Where the last unfinished line begins: from there [`find_end`] goes on.
@@ -128,6 +134,7 @@ pub(super) fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, HeadErro
 #[derive(Debug, Clone, Copy)]
 struct RequestLine {
     connect: bool,
+    get: bool,
     http11: bool,
 }
 
@@ -141,15 +148,19 @@ fn check_request_line(line: &[u8]) -> Result<RequestLine, HeadError> {
     let http11 = match version {
         b"HTTP/1.1" => true,
         b"HTTP/1.0" => false,
-        other if other.starts_with(b"HTTP/") => return Err(HeadError::Version),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            return Err(HeadError::Version);
+        }
         _ => return Err(HeadError::RequestLine),
     };
-    if !is_token(method) {
+    if !is_token(method) || method.len() > MAX_METHOD {
         return Err(HeadError::RequestLine);
     }
     let connect = method == b"CONNECT";
     check_target(target, connect)?;
-    Ok(RequestLine { connect, http11 })
+    Ok(RequestLine { connect, get: method == b"GET", http11 })
 }
 
 /// The library drops fragments and has its own idea of an authority, so targets are read here,
@@ -167,6 +178,11 @@ fn check_target(target: &[u8], connect: bool) -> Result<(), HeadError> {
         }
         absolute => {
             Target::parse(absolute)?;
+            // The library refuses some octets that no URL may hold; so that it is explained, it is
+            // asked here.
+            if Uri::try_from(absolute).is_err() {
+                return Err(HeadError::RequestLine);
+            }
         }
     }
     Ok(())
@@ -194,7 +210,18 @@ fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
 struct FramingFields {
     length: Option<u64>,
     chunked: bool,
-    upgrade: bool,
+    upgrade: Upgrade,
+    connection_upgrade: bool,
+}
+
+/// What the `Upgrade` fields ask for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Upgrade {
+    #[default]
+    Nothing,
+    /// Something that is not granted, or several things.
+    Other,
+    Websocket,
 }
 
 impl FramingFields {
@@ -210,7 +237,14 @@ impl FramingFields {
             }
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
-            self.upgrade = true;
+            let websocket = value.eq_ignore_ascii_case(b"websocket");
+            self.upgrade = match self.upgrade {
+                Upgrade::Nothing if websocket => Upgrade::Websocket,
+                Upgrade::Nothing | Upgrade::Other | Upgrade::Websocket => Upgrade::Other,
+            };
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            let mut names = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+            self.connection_upgrade |= names.any(|name| name.eq_ignore_ascii_case(b"upgrade"));
         }
         Ok(())
     }
@@ -220,23 +254,36 @@ impl FramingFields {
             (Some(_), true) => Err(HeadError::LengthAndCoding),
             (_, true) if !request.http11 => Err(HeadError::TransferEncoding),
             (Some(1..), false) | (None, true) if request.connect => Err(HeadError::ConnectBody),
-            (_, _) if request.connect => Ok(Framing::Opaque),
+            (_, _) if request.connect => Ok(Framing::Switching),
             (None, true) => Ok(Framing::Chunked),
-            (None | Some(0), false) if self.upgrade => Ok(Framing::Opaque),
+            (None | Some(0), false) if self.asks_for_websocket(request) => Ok(Framing::Switching),
             (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
         }
     }
 }
 
+impl FramingFields {
+    /// Whether the request asks for WebSocket (RFC 6455 §4.1) and for nothing else. Other upgrades
+    /// are not granted, so the request is an ordinary one.
+    fn asks_for_websocket(&self, request: RequestLine) -> bool {
+        request.get
+            && request.http11
+            && self.connection_upgrade
+            && self.upgrade == Upgrade::Websocket
+    }
+}
+
+/// At most what fits a signed number everywhere.
 fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
     let digits = str::from_utf8(value)
         .ok()
         .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).ok_or(HeadError::ContentLength)
+    let length = digits.and_then(|digits| digits.parse().ok());
+    length.filter(|length| *length <= i64::MAX.unsigned_abs()).ok_or(HeadError::ContentLength)
 }
 
 /// RFC 9110 §5.6.2.
-fn is_token(text: &[u8]) -> bool {
+pub(super) fn is_token(text: &[u8]) -> bool {
     let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     !text.is_empty() && text.iter().all(legal)
 }
@@ -261,9 +308,8 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-fn find(bytes: &[u8], from: usize, wanted: u8) -> Option<usize> {
-    bytes.get(from..)?.iter().position(|byte| *byte == wanted)
-}
+/// Longer than any method in the IANA registry; one without end is an attack.
+const MAX_METHOD: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -273,7 +319,7 @@ mod tests {
 
     fn framing(lines: &str) -> Result<Framing, HeadError> {
         let head = format!("{lines}\n\n").replace('\n', "\r\n");
-        assert_eq!(find_end(head.as_bytes(), 0), Ok(Some(head.len())));
+        assert_eq!(find_end(head.as_bytes(), 0)?, Some(head.len()));
         check(head.as_bytes(), LIMITS)
     }
 
@@ -285,9 +331,15 @@ mod tests {
             ("POST http://a/ HTTP/1.1\nContent-Length: 12", Framing::Length(12)),
             ("POST http://a/ HTTP/1.1\ntRANSFER-eNCODING: Chunked", Framing::Chunked),
             ("POST http://a/ HTTP/1.1\nTransfer_Encoding: chunked", Framing::Length(0)),
-            ("CONNECT a:443 HTTP/1.1", Framing::Opaque),
-            ("CONNECT a:443 HTTP/1.1\nContent-Length: 0", Framing::Opaque),
-            ("GET http://a/ HTTP/1.1\nUpgrade: websocket", Framing::Opaque),
+            ("CONNECT a:443 HTTP/1.1", Framing::Switching),
+            ("CONNECT a:443 HTTP/1.1\nContent-Length: 0", Framing::Switching),
+            (
+                "GET http://a/ HTTP/1.1\nUpgrade: websocket\nConnection: x, upgrade",
+                Framing::Switching,
+            ),
+            ("GET http://a/ HTTP/1.1\nUpgrade: websocket", Framing::Length(0)),
+            ("GET http://a/ HTTP/1.0\nUpgrade: websocket\nConnection: upgrade", Framing::Length(0)),
+            ("GET http://a/ HTTP/1.1\nUpgrade: h2c\nConnection: upgrade", Framing::Length(0)),
             ("POST http://a/ HTTP/1.1\nUpgrade: h2c\nContent-Length: 5", Framing::Length(5)),
         ] {
             assert_eq!(framing(lines), Ok(expected), "{lines}");
@@ -333,6 +385,8 @@ mod tests {
             ("GET /a#b HTTP/1.1", HeadError::RequestLine),
             ("CONNECT a HTTP/1.1", HeadError::Authority(AuthorityError::NoPort)),
             ("GET http://a/ HTTP/2.0", HeadError::Version),
+            ("GET http://a/ HTTP/1.10", HeadError::RequestLine),
+            ("GET http://a/?\" HTTP/1.1", HeadError::RequestLine),
             ("GET http://a/ HTTP/1.1\na: 1\nb: 1\nc: 1\nd: 1\ne: 1", HeadError::TooManyFields),
         ] {
             assert_eq!(framing(lines), Err(error), "{lines}");
@@ -346,5 +400,7 @@ mod tests {
         assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nmore", 16), Ok(Some(27)));
         assert_eq!(find_end(b"GET / HTTP/1.1\nHost", 0), Err(HeadError::LineEnd));
         assert_eq!(find_end(b"\n", 0), Err(HeadError::LineEnd));
+        assert_eq!(find_end(b"GET / HTTP/1.1\rHost", 0), Err(HeadError::LineEnd));
+        assert_eq!(find_end(b"GET / HTTP/1.1\r", 0), Ok(None));
     }
 }

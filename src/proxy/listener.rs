@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -34,6 +34,9 @@ pub struct ListenError {
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// When nothing has moved for that long, clients are probed.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// After a failed accept, such as at the descriptor limit: neither spin nor die.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -105,6 +108,8 @@ pub async fn listen(bound: Bound, context: Arc<Context>) {
             continue;
         };
         stream.set_nodelay(true).ok();
+        // A client that vanished without a word is noticed.
+        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE)).ok();
         let client = Arc::new(Client::new(Arc::clone(&context), address, slot));
         context.tasks.spawn(serve(client, stream));
     }

@@ -45,6 +45,9 @@ pub(super) enum Refusal {
 /// What is wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadRequest {
+    /// The body breaks its framing, or stops.
+    #[error("the request body is malformed or incomplete")]
+    Body,
     /// The head is refused before it is understood.
     #[error("the request {0}")]
     Head(#[from] HeadError),
@@ -98,7 +101,8 @@ impl Refusal {
     /// The answer for the client.
     pub(super) fn into_response(self, after: After) -> Response<ReplyBody> {
         let reply = self.reply();
-        let close = after == After::Close || matches!(self, Self::BadRequest(_));
+        let close = after == After::Close
+            || matches!(self, Self::BadRequest(_) | Self::UnixSocket | Self::ClientNotListed(_));
         let mut body = reply.body.to_string();
         body.push('\n');
         let mut response = Response::new(ReplyBody::Text(Full::new(Bytes::from(body))));
@@ -176,7 +180,7 @@ impl Refusal {
                 "did not answer in time",
             ),
             Self::UnixSocket => Reply {
-                status: StatusCode::NOT_IMPLEMENTED,
+                status: StatusCode::FORBIDDEN,
                 phrase: "exeat: x-unix-socket is not supported".into(),
                 proxy_status: "http_request_denied",
                 proxy_error: Some("blocked-by-policy"),
@@ -198,7 +202,8 @@ fn bad_request(error: BadRequest) -> Reply {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
         }
         BadRequest::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-        BadRequest::Head(_)
+        BadRequest::Body
+        | BadRequest::Head(_)
         | BadRequest::HostDisagrees
         | BadRequest::HostField
         | BadRequest::HttpsAbsolute

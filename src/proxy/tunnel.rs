@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncWriteExt as _, Interest},
     net::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
@@ -104,9 +104,11 @@ impl Tunnel {
     /// Moves bytes until the end, and records it.
     pub(super) async fn run(mut self, mut client: Leg, mut origin: Leg) {
         let meter = Meter::new();
+        // Overseen first: not a byte moves in a tunnel that is refused from the start.
         let ending = tokio::select! {
-            ending = both_ways(&mut client, &mut origin, &meter) => ending,
+            biased;
             ending = self.overseen(&meter) => ending,
+            ending = both_ways(&mut client, &mut origin, &meter) => ending,
         };
         let sent = meter.sent.load(Ordering::Relaxed);
         let received = meter.received.load(Ordering::Relaxed);
@@ -182,7 +184,11 @@ async fn pump(
     meter.count(moved, early.len());
     drop(early);
     loop {
-        from.readable().await.map_err(|_| Broken::Reading)?;
+        tokio::select! {
+            readable = from.readable() => readable.map_err(|_| Broken::Reading)?,
+            // A peer that resets the connection takes nothing any more.
+            _ = to.ready(Interest::ERROR) => return Err(Broken::Writing),
+        }
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
         loop {
             buffer.clear();

@@ -11,6 +11,6 @@ mod pool;
 mod vet;
 
 pub use dial::{DialError, dial};
-pub use origin::{Lease, Origin, RequestBody};
+pub use origin::{Origin, RequestBody, SendError};
 pub use pool::Pool;
 pub use vet::{Candidates, VetError, candidates};

@@ -1,10 +1,10 @@
 //! An HTTP/1.1 connection to an origin, lent to one request at a time.
 //!
-//! A [`Lease`] that is dropped before its answer has been read to the end closes the connection;
-//! one that is given back goes to the pool. So a half-read answer can never be taken for the
-//! answer to the next request.
+//! A connection whose request or answer has not been moved to its end must be dropped, which closes
+//! it; only one that is through with both goes to the pool. So a half-read answer can never be
+//! taken for the answer to the next request, nor a half-sent request hold up the next one.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use http::{Request, Response};
 use hyper::{
@@ -12,7 +12,7 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::net::Authority;
@@ -23,18 +23,23 @@ pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<
     Box<dyn std::error::Error + Send + Sync>,
 >;
 
-/// A connection that can take a request.
+/// A connection that can take a request. Dropping it closes it.
 #[derive(Debug)]
 pub struct Origin {
     sender: SendRequest<RequestBody>,
     peer: SocketAddr,
     authority: Authority,
+    driver: Driver,
 }
 
-/// A connection with an answer still to be read.
+/// The task that moves a connection's bytes; it ends with its owner, whatever is under way.
 #[derive(Debug)]
-pub struct Lease {
-    origin: Origin,
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Origin {
@@ -53,11 +58,11 @@ impl Origin {
             .max_buf_size(MAX_HEAD_BYTES)
             .handshake::<_, RequestBody>(TokioIo::new(stream))
             .await?;
-        tasks.spawn(async move {
+        let driver = tasks.spawn(async move {
             // The request that is under way gets the same error.
             connection.with_upgrades().await.ok();
         });
-        Ok(Self { sender, peer, authority })
+        Ok(Self { sender, peer, authority, driver: Driver(driver.abort_handle()) })
     }
 
     /// The address it is connected to.
@@ -78,7 +83,8 @@ impl Origin {
         !self.sender.is_closed()
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the answer. The connection comes back with it,
+    /// and can take the next request once both bodies have been moved to their ends.
     ///
     /// # Errors
     ///
@@ -90,27 +96,54 @@ impl Origin {
     pub async fn send(
         mut self,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), (hyper::Error, Option<Request<RequestBody>>)> {
-        if let Err(error) = self.sender.ready().await {
-            return Err((error, Some(request)));
+    ) -> Result<(Response<Incoming>, Self), (SendError, Option<Request<RequestBody>>)> {
+        match timeout(READY, self.sender.ready()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err((SendError::from(&error), Some(request))),
+            Err(_) => return Err((SendError::BrokeOff, Some(request))),
         }
         match self.sender.try_send_request(request).await {
-            Ok(response) => Ok((response, Lease { origin: self })),
+            Ok(response) => Ok((response, self)),
             Err(mut error) => {
                 let unsent = error.take_message();
-                Err((error.into_error(), unsent))
+                Err((SendError::from(error.error()), unsent))
             }
+        }
+    }
+
+    /// Lets go of a connection that the origin has switched to another protocol.
+    pub fn switched(self) {
+        let Self { driver, .. } = self;
+        // The driver hands the socket over and ends by itself.
+        std::mem::forget(driver);
+    }
+}
+
+/// How a request failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendError {
+    /// The connection ended before the first byte of an answer.
+    BrokeOff,
+    /// The request's own body failed: the client's doing.
+    RequestBody,
+    /// What came back is not HTTP.
+    Protocol,
+}
+
+impl From<&hyper::Error> for SendError {
+    fn from(error: &hyper::Error) -> Self {
+        if error.is_user() {
+            return Self::RequestBody;
+        }
+        match error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+            true => Self::BrokeOff,
+            false => Self::Protocol,
         }
     }
 }
 
-impl Lease {
-    /// The connection, once the answer has been read to its end.
-    #[must_use]
-    pub fn into_origin(self) -> Origin {
-        self.origin
-    }
-}
+/// A kept connection is ready at once, unless its origin closed it in this moment.
+const READY: Duration = Duration::from_secs(1);
 
 /// Bounds an answer's head; larger ones break the connection.
 const MAX_HEAD_BYTES: usize = 256 << 10;

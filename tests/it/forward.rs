@@ -164,7 +164,7 @@ async fn requests_with_two_readings_are_refused() {
         (format!("GET http://ok.test:{port}/ HTTP/2.0\r\nHost: ok.test\r\n\r\n"), 505),
         (format!("{line}{}\r\n", "X: y\r\n".repeat(101)), 431),
         (format!("{line}X: {}\r\n\r\n", "y".repeat(70_000)), 431),
-        (format!("{line}x-unix-socket: /run/docker.sock\r\n\r\n"), 501),
+        (format!("{line}x-unix-socket: /run/docker.sock\r\n\r\n"), 403),
     ] {
         let answer = exchange(proxy.address, request.as_bytes()).await;
         let shown: String = request.chars().take(120).collect();

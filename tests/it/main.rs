@@ -10,6 +10,7 @@
     reason = "a test may fail; JSON rows are indexed by key"
 )]
 
+mod attacks;
 mod audit;
 mod cli;
 mod clients;

@@ -24,6 +24,7 @@ struct Entry {
     /// One set of addresses per question; the last goes on.
     rounds: Vec<Vec<IpAddr>>,
     ttl: u32,
+    v4_delay: Duration,
     v6_delay: Duration,
     code: Option<ResponseCode>,
 }
@@ -52,6 +53,13 @@ impl Zone {
     /// The AAAA answer of a name comes late.
     pub(crate) fn slow_v6(mut self, name: &str, delay: Duration) -> Self {
         self.names.get_mut(name).unwrap().v6_delay = delay;
+        self
+    }
+
+    /// Every answer for a name comes late.
+    pub(crate) fn slow(mut self, name: &str, delay: Duration) -> Self {
+        let entry = self.names.get_mut(name).unwrap();
+        (entry.v4_delay, entry.v6_delay) = (delay, delay);
         self
     }
 
@@ -114,7 +122,7 @@ impl Zone {
             let record = Record::from_rdata(query.name().clone(), entry.ttl, RData::from(address));
             answer.add_answer(record);
         }
-        (answer, if wanted_v6 { entry.v6_delay } else { Duration::ZERO })
+        (answer, if wanted_v6 { entry.v6_delay } else { entry.v4_delay })
     }
 }
 
