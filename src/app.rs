@@ -4,6 +4,7 @@
 //! stops the program.
 
 use std::{
+    borrow::Cow,
     fmt,
     future::Future,
     io,
@@ -166,11 +167,16 @@ impl App {
         summary(&self.source, policy.ruleset(), self.system_denies)
     }
 
-    /// Warnings about the policy, drawn over its text.
-    pub fn warnings(&self) -> impl Iterator<Item = String> {
-        let text = String::from_utf8_lossy(&self.snapshot.chosen.bytes).into_owned();
-        let path = self.source.name();
-        self.warnings.iter().map(move |warning| warning.draw(&text, path, false))
+    /// Warnings about the chosen policy, with its text.
+    #[must_use]
+    pub fn warnings(&self) -> (&[Problem], Cow<'_, str>) {
+        (&self.warnings, String::from_utf8_lossy(&self.snapshot.chosen.bytes))
+    }
+
+    /// What the chosen policy is called, for the operator.
+    #[must_use]
+    pub fn policy_name(&self) -> &str {
+        self.source.name()
     }
 
     /// Serves until `shutdown` is ready, then lets work finish. `hangup` is notified to read the

@@ -9,7 +9,10 @@ use std::{
 use clap::Args;
 
 use super::{Exit, complain, say};
-use crate::{policy::Problem, requirements::Rejected};
+use crate::{
+    policy::{LineIndex, Problem},
+    requirements::Rejected,
+};
 
 /// Which policy.
 #[derive(Debug, Args)]
@@ -29,10 +32,17 @@ pub(super) fn show_rejected(rejected: &Rejected) -> Exit {
     complain(&format!("policy {} cannot be used", rejected.source.path()), Exit::Config)
 }
 
+/// More than that nobody reads.
+const MAX_DRAWN: usize = 100;
+
 /// Draws problems over their text, on stderr.
 pub(super) fn show(problems: &[Problem], text: &str, path: &str) {
     let styled = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    for problem in problems {
-        say(&problem.draw(text, path, styled));
+    let lines = LineIndex::new(text);
+    for problem in problems.iter().take(MAX_DRAWN) {
+        say(&problem.draw(&lines, path, styled));
+    }
+    if let Some(more) = problems.len().checked_sub(MAX_DRAWN).filter(|more| *more > 0) {
+        say(&format!("... and {more} more; `exeat validate --json {path}` lists them all"));
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::{
     Exit, complain,
-    policy::{PolicyArgs, show_rejected},
+    policy::{PolicyArgs, show, show_rejected},
     say,
     settings::SettingsArgs,
 };
@@ -80,9 +80,8 @@ async fn serve(settings: Settings) -> Exit {
             return complain(&format!("cannot listen for signals: {error}"), Exit::Unavailable);
         }
     };
-    for warning in app.warnings() {
-        say(&warning);
-    }
+    let (warnings, text) = app.warnings();
+    show(warnings, &text, app.policy_name());
     say(&format!("exeat: listening on http://{}; {}", app.address(), app.policy_summary()));
     app.run(shutdown, hangup).await;
     Exit::Success

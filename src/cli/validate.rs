@@ -11,7 +11,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Exit, complain, policy::show};
-use crate::policy::{LineIndex, List, Outcome, Problem, Review, Severity, Source};
+use crate::{
+    policy::{LineIndex, List, Outcome, Problem, Review, Severity, Source},
+    source::read_limited,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Validate {
@@ -109,7 +112,7 @@ impl Validate {
 }
 
 fn review(path: &Path, strict: bool) -> io::Result<Report> {
-    let bytes = std::fs::read(path)?;
+    let bytes = read_limited(path)?;
     let name = path.to_string_lossy().into_owned();
     let review = Review::of(&bytes, &Arc::new(Source::file(name.clone())));
     let mut problems = review.problems;

@@ -9,5 +9,5 @@ mod watch;
 
 pub use locate::{LocateError, PolicySource, SYSTEM_FILE};
 pub use preset::{PRESETS, Preset};
-pub use snapshot::{ReadError, Snapshot, Text};
+pub use snapshot::{ReadError, Snapshot, Text, read_limited};
 pub use watch::watch;

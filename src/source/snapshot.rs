@@ -103,11 +103,19 @@ impl Text {
     }
 }
 
-fn read_text(path: &Path, source: &Arc<Source>) -> Result<Text, ReadError> {
+/// Reads a policy file, one byte further than the largest that is accepted at most.
+///
+/// # Errors
+///
+/// Whatever opening and reading it gives.
+pub fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(READ_LIMIT).read_to_end(&mut bytes))
-        .map_err(|error| ReadError { path: path.to_owned(), error })?;
+    File::open(path)?.take(READ_LIMIT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_text(path: &Path, source: &Arc<Source>) -> Result<Text, ReadError> {
+    let bytes = read_limited(path).map_err(|error| ReadError { path: path.to_owned(), error })?;
     Ok(Text { bytes, source: Arc::clone(source) })
 }
 

@@ -117,9 +117,9 @@ fn any_file_is_reviewed() {
             let Range { start, end } = problem.span;
             prop_assert!(start <= end && end <= bytes.len(), "{:?}", problem);
             prop_assert!(lines.position(start).line <= text.split('\n').count(), "{:?}", problem);
-            let drawn = problem.draw(&text, "requirements.toml", false);
+            let drawn = problem.draw(&lines, "requirements.toml", false);
             prop_assert!(drawn.starts_with(severity_word(problem)), "{}", drawn);
-            let styled = problem.draw(&text, "requirements.toml", true);
+            let styled = problem.draw(&lines, "requirements.toml", true);
             prop_assert!(styled.contains('\x1b'), "{}", styled);
         }
         let error = review.problems.iter().any(|problem| problem.severity == Severity::Error);

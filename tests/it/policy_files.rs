@@ -31,7 +31,7 @@ fn expectations() {
         }
         // Drawing never panics, whatever the bytes.
         for problem in &review.problems {
-            assert!(!problem.draw(&text, &name, false).is_empty());
+            assert!(!problem.draw(&LineIndex::new(&text), &name, false).is_empty());
         }
     }
     assert!(faults.is_empty(), "{} of {count}:\n{}", faults.len(), faults.join("\n"));
