@@ -25,8 +25,9 @@
 //! | [`cli`] | one file a subcommand | |
 //!
 //! Arrows run one way, each module importing only what stands above it; `tests/layers.rs` keeps it
-//! so. Each foreign crate has one home: clap in `cli`, toml in the two readers of TOML
-//! (`policy::document`, `settings::file`), hickory in `dns`, hyper in `proxy` and `upstream`.
+//! so. Foreign crates have a home each: clap in `cli`, hickory in `dns`, psl and idna behind
+//! `policy` and `net`. Two have two: toml (`policy::document`, `settings::file`) and hyper (`proxy`
+//! for clients, `upstream` for origins).
 //!
 //! # Invariants
 //!
@@ -44,10 +45,11 @@
 //! 6. Each request sees one policy. Open tunnels are judged again when the policy changes.
 //! 7. Every read has a deadline, every queue and table a bound, every task an owner that waits.
 //!
-//! # The main path, in nine files
+//! # The main path, in ten files
 //!
-//! `main.rs` → `cli/serve.rs` → `app.rs` → `proxy/listener.rs` → `proxy/connection.rs` →
-//! `proxy/connect.rs` → `policy/evaluate.rs` → `upstream/dial.rs` → `proxy/tunnel.rs`.
+//! `main.rs` → `cli/serve.rs` → `app/mod.rs` → `proxy/listener.rs` → `proxy/connection.rs` →
+//! `proxy/connect.rs` → `proxy/admit.rs` → `policy/evaluate.rs` → `upstream/dial.rs` →
+//! `proxy/tunnel.rs`.
 
 pub mod app;
 pub mod cli;

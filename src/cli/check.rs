@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     net::{Authority, AuthorityError, Host, Port, Target, TargetError},
-    policy::{Egress, Policy, Reason, Rule},
+    policy::{Policy, Reason, Rule},
     requirements,
     settings::{Environment, Flags, Settings},
     source::{PolicySource, SYSTEM_FILE},
@@ -33,6 +33,13 @@ pub(super) struct Check {
     /// URLs, hosts or host:port (443 if there is none); `-` reads one a line from stdin
     #[arg(required = true, value_name = "TARGET")]
     targets: Vec<String>,
+}
+
+/// For programs or for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Text,
 }
 
 /// What is said about one target.
@@ -73,12 +80,13 @@ impl Check {
             Ok(policy) => policy,
             Err(exit) => return exit,
         };
+        let format = if self.json { Format::Json } else { Format::Text };
         let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
         let mut exit = Exit::Success;
         for target in &self.targets {
             let written = match target.as_str() {
-                "-" => check_stdin(&policy, self.json, &mut out),
-                target => check_one(&policy, target, self.json, &mut out),
+                "-" => check_stdin(&policy, format, &mut out),
+                target => check_one(&policy, target, format, &mut out),
             };
             match written {
                 Ok(true) => {}
@@ -113,13 +121,12 @@ fn load(
     let snapshot = source.read().map_err(|error| complain(&error, Exit::Config))?;
     let applied = requirements::apply(snapshot.chosen_layer(), snapshot.system_layer())
         .map_err(|rejected| show_rejected(&rejected))?;
-    // Of the operator's part, the only one that decides about names and literals.
-    let egress = Egress { nat64: settings.dns.nat64, ..Egress::default() };
+    let egress = settings.egress();
     Ok(Policy::new(applied.ruleset, egress, 1))
 }
 
 /// Reads line by line, in constant memory; empty lines are skipped.
-fn check_stdin(policy: &Policy, json: bool, out: &mut impl Write) -> io::Result<bool> {
+fn check_stdin(policy: &Policy, format: Format, out: &mut impl Write) -> io::Result<bool> {
     let mut input = io::stdin().lock();
     let mut all_allowed = true;
     let mut line = Vec::new();
@@ -132,12 +139,17 @@ fn check_stdin(policy: &Policy, json: bool, out: &mut impl Write) -> io::Result<
         }
         let text = String::from_utf8_lossy(line.trim_ascii());
         if !text.is_empty() {
-            all_allowed &= check_one(policy, &text, json, out)?;
+            all_allowed &= check_one(policy, &text, format, out)?;
         }
     }
 }
 
-fn check_one(policy: &Policy, target: &str, json: bool, out: &mut impl Write) -> io::Result<bool> {
+fn check_one(
+    policy: &Policy,
+    target: &str,
+    format: Format,
+    out: &mut impl Write,
+) -> io::Result<bool> {
     let outcome = parse(target).map(|authority| {
         let decided = match policy.decide(&authority) {
             Ok(permit) => policy.rule(permit.rule()).ok_or((Reason::NotAllowed, None)),
@@ -146,11 +158,12 @@ fn check_one(policy: &Policy, target: &str, json: bool, out: &mut impl Write) ->
         (authority, decided)
     });
     let verdict = Verdict { target, outcome };
-    if json {
-        serde_json::to_writer(&mut *out, &verdict.to_json())?;
-        out.write_all(b"\n")?;
-    } else {
-        verdict.write(policy, out)?;
+    match format {
+        Format::Json => {
+            serde_json::to_writer(&mut *out, &verdict.to_json())?;
+            out.write_all(b"\n")?;
+        }
+        Format::Text => verdict.write(policy, out)?,
     }
     Ok(verdict.is_allowed())
 }
@@ -222,13 +235,10 @@ fn place(rule: &Rule) -> String {
 fn built_in(policy: &Policy, reason: Reason) -> String {
     let ruleset = policy.ruleset();
     let path = ruleset.source.path();
-    let list = match ruleset.allow_line {
-        Some(line) => format!("{path}:{line}"),
-        None => path.to_owned(),
-    };
+    let list = ruleset.allow_place(path);
     match reason {
         Reason::NotAllowedLocal => {
-            format!("a local or private host must be named exactly in allowed_domains ({list})")
+            format!("local or private, and no pattern of allowed_domains names it ({list})")
         }
         Reason::ProxyDisabled => format!("enabled = false ({path})"),
         Reason::Denied | Reason::NotAllowed | Reason::PortNotAllowed => {

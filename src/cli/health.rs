@@ -11,7 +11,7 @@ use clap::Args;
 use super::{Exit, complain};
 use crate::{
     net::{Scheme, Target},
-    settings::Environment,
+    settings::{Environment, Listen},
 };
 
 #[derive(Debug, Args)]
@@ -30,6 +30,7 @@ const MAX_ANSWER: u64 = 16 << 10;
 impl Health {
     pub(super) fn run(self, environment: &Environment) -> Exit {
         let url = self.proxy.unwrap_or_else(|| default_url(environment));
+        let url = if url.contains("://") { url } else { format!("http://{url}") };
         let target = match Target::parse(url.as_bytes()) {
             Ok(target) if target.scheme == Scheme::Http => target,
             Ok(_) => return complain(&format!("`{url}` must start with http://"), Exit::Usage),
@@ -52,13 +53,12 @@ impl Health {
 }
 
 fn default_url(environment: &Environment) -> String {
-    const DEFAULT: &str = "http://127.0.0.1:3128";
     match environment.listen {
         Some(address) if address.ip().is_unspecified() => {
             format!("http://127.0.0.1:{}", address.port())
         }
         Some(address) => format!("http://{address}"),
-        None => DEFAULT.into(),
+        None => format!("http://127.0.0.1:{}", Listen::DEFAULT_PORT),
     }
 }
 

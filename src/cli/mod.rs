@@ -18,11 +18,14 @@ use crate::settings::Environment;
 /// A network egress policy proxy: enforces the domain rules of a managed requirements.toml on
 /// CONNECT and HTTP traffic.
 #[derive(Debug, Parser)]
-#[command(name = "exeat", version, max_term_width = 100)]
+#[command(name = "exeat", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no, 64 usage, \
+    69 a socket or the audit file cannot be had, 78 the policy or the settings are wrong";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -68,17 +71,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Exit {
-    let environment = match Environment::read(|name| std::env::var_os(name)) {
-        Ok(environment) => environment,
-        Err(error) => return complain(&error, Exit::Usage),
+    let environment = || {
+        Environment::read(|name| std::env::var_os(name))
+            .map_err(|error| complain(&error, Exit::Config))
     };
-    match command {
-        Command::Serve(serve) => serve.run(environment),
-        Command::Check(check) => check.run(environment),
-        Command::Validate(validate) => validate.run(),
-        Command::Preset(preset) => preset.run(),
-        Command::Health(health) => health.run(&environment),
-    }
+    let ended = match command {
+        Command::Serve(serve) => environment().map(|environment| serve.run(environment)),
+        Command::Check(check) => environment().map(|environment| check.run(environment)),
+        Command::Validate(validate) => Ok(validate.run()),
+        Command::Preset(preset) => Ok(preset.run()),
+        Command::Health(health) => environment().map(|environment| health.run(&environment)),
+    };
+    ended.unwrap_or_else(|exit| exit)
 }
 
 /// One line on stderr, and the exit code that goes with it.

@@ -21,7 +21,7 @@ pub(super) struct PolicyArgs {
     /// then /etc/codex/requirements.toml]
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub(super) requirements: Option<PathBuf>,
-    /// A policy that is compiled in; `exeat preset` lists them
+    /// A policy that is compiled in, listed by `exeat preset` [default: `$EXEAT_PRESET`]
     #[arg(long, value_name = "NAME")]
     pub(super) preset: Option<String>,
 }

@@ -18,30 +18,36 @@ use crate::{
     source::SYSTEM_FILE,
 };
 
+/// How long what still blocks at the end may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
     settings: SettingsArgs,
-    /// Where to listen; port 0 takes a free one [default: 127.0.0.1 and the policy's
-    /// `http_port`, or 3128]
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Where to listen; port 0 takes a free one [default: `$EXEAT_LISTEN`, then 127.0.0.1 and the
+    /// policy's `http_port`, or 3128]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
     listen: Option<SocketAddr>,
-    /// Allow --listen beyond loopback, for containers
+    /// Allow --listen beyond loopback, for containers [default: `$EXEAT_ALLOW_NON_LOOPBACK`]
     #[arg(long)]
     allow_non_loopback: bool,
-    /// Where audit records go: stdout, stderr, off or a file [default: stdout]
+    /// Where audit records go: stdout, stderr, off or a file [default: `$EXEAT_AUDIT`, then stdout]
     #[arg(long, value_name = "TARGET")]
     audit: Option<String>,
-    /// How long work in progress may take after SIGTERM or SIGINT [default: 30s]
+    /// How long work in progress may take after SIGTERM or SIGINT [default: `$EXEAT_DRAIN`, then
+    /// 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     drain: Option<Duration>,
 }
 
 impl Serve {
     pub(super) fn run(self, environment: Environment) -> Exit {
-        start_log(std::env::var("EXEAT_LOG").ok().as_deref());
+        if let Err(error) = start_log(environment.log.as_deref()) {
+            return complain(&error, Exit::Config);
+        }
         let file = match self.settings.read(&environment) {
             Ok(file) => file,
             Err(exit) => return exit,
@@ -53,7 +59,10 @@ impl Serve {
                 return complain(&format!("cannot start: {error}"), Exit::Unavailable);
             }
         };
-        runtime.block_on(serve(settings))
+        let exit = runtime.block_on(serve(settings));
+        // A blocking read that never ends must not keep the program.
+        runtime.shutdown_timeout(PATIENCE);
+        exit
     }
 
     fn into_flags(self) -> Flags {
@@ -66,6 +75,10 @@ impl Serve {
             drain: self.drain,
         }
     }
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:3128")
 }
 
 async fn serve(settings: Settings) -> Exit {

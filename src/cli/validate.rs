@@ -69,7 +69,8 @@ impl Validate {
     pub(super) fn run(self) -> Exit {
         let mut exit = Exit::Success;
         for path in &self.files {
-            let report = match review(path, self.strict) {
+            let report = match review(path) {
+                Ok(report) if self.strict => report.strict(),
                 Ok(report) => report,
                 Err(error) => {
                     self.show_unreadable(path, &error);
@@ -111,16 +112,11 @@ impl Validate {
     }
 }
 
-fn review(path: &Path, strict: bool) -> io::Result<Report> {
+fn review(path: &Path) -> io::Result<Report> {
     let bytes = read_limited(path)?;
     let name = path.to_string_lossy().into_owned();
     let review = Review::of(&bytes, &Arc::new(Source::file(name.clone())));
-    let mut problems = review.problems;
-    if strict {
-        for problem in &mut problems {
-            problem.severity = Severity::Error;
-        }
-    }
+    let problems = review.problems;
     let (rules, is_policy) = match &review.outcome {
         Outcome::Ruleset(rules) => ((rules.count(List::Allow), rules.count(List::Deny)), true),
         Outcome::Broken | Outcome::NoTable => ((0, 0), false),
@@ -130,6 +126,14 @@ fn review(path: &Path, strict: bool) -> io::Result<Report> {
 }
 
 impl Report {
+    /// Every warning counts as an error.
+    fn strict(mut self) -> Self {
+        for problem in &mut self.problems {
+            problem.severity = Severity::Error;
+        }
+        self
+    }
+
     fn is_ok(&self) -> bool {
         self.problems.iter().all(|problem| problem.severity == Severity::Warning)
     }

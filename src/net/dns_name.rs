@@ -22,7 +22,10 @@ pub enum DnsNameError {
     #[error("has an `xn--` label that is not a valid A-label")]
     ALabel,
     /// An octet outside letters, digits, `-`, `_` and `.`.
-    #[error("has a character other than letters, digits, `-`, `_` and `.`")]
+    #[error(
+        "has a character other than letters, digits, `-`, `_` and `.` (international names are \
+         written in their `xn--` form)"
+    )]
     Alphabet,
     /// Nothing there at all.
     #[error("is empty")]

@@ -154,11 +154,15 @@ impl Writer {
     fn write(&mut self, batch: &mut Vec<u8>, records: u64) {
         if self.reopen.swap(false, Ordering::AcqRel) {
             self.output.reopen();
+            self.torn = false;
         }
         let total = self.counters.audit_dropped.get();
         if total > self.reported {
             Record::Dropped { at: SystemTime::now(), total }.write(batch);
             self.reported = total;
+        }
+        if batch.is_empty() {
+            return;
         }
         if self.torn {
             batch.insert(0, b'\n');

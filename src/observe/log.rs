@@ -10,9 +10,13 @@ use tracing_subscriber::EnvFilter;
 /// Starts the log; `filter` is the text of `EXEAT_LOG`.
 ///
 /// A second call in one process changes nothing.
-pub fn start_log(filter: Option<&str>) {
-    let filter =
-        EnvFilter::try_new(filter.unwrap_or("info")).unwrap_or_else(|_| EnvFilter::new("info"));
+///
+/// # Errors
+///
+/// The filter cannot be understood.
+pub fn start_log(filter: Option<&str>) -> Result<(), LogError> {
+    let text = filter.unwrap_or("info");
+    let filter = EnvFilter::try_new(text).map_err(|_| LogError(text.to_owned()))?;
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -22,4 +26,10 @@ pub fn start_log(filter: Option<&str>) {
     if started.is_err() {
         tracing::debug!("the log was started before");
     }
+    Ok(())
 }
+
+/// A log filter that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("environment variable EXEAT_LOG is `{0}`: write a level (error, warn, info, debug, trace)")]
+pub struct LogError(String);

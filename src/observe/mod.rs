@@ -11,6 +11,6 @@ mod trail;
 
 pub use audit::{Audit, AuditEnd, AuditError};
 pub use counters::{Counter, Counters};
-pub use log::start_log;
+pub use log::{LogError, start_log};
 pub use record::{Ending, Protocol, Record, Refused, Subject};
 pub use trail::Trail;

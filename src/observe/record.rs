@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 
 use crate::{
     net::Authority,
-    policy::{Denial, Policy, Reason, RuleId},
+    policy::{Denial, Policy, RuleId},
 };
 
 /// What a record is about: who asked for what, under which policy.
@@ -58,6 +58,8 @@ pub enum Ending {
     DnsFailed,
     /// Nothing moved for too long.
     IdleTimeout,
+    /// The origin did not answer in time.
+    ResponseTimeout,
     /// The origin reset the connection, or what it sent was not HTTP.
     OriginFailed,
     /// A new policy refuses it.
@@ -186,6 +188,7 @@ impl Ending {
             Self::IdleTimeout => "idle_timeout",
             Self::OriginFailed => "origin_failed",
             Self::PolicyChanged => "policy_changed",
+            Self::ResponseTimeout => "response_timeout",
             Self::Shutdown => "shutdown",
         }
     }
@@ -275,14 +278,8 @@ impl<'a> Line<'a> {
 
 impl From<Denial> for Refused {
     fn from(denial: Denial) -> Self {
-        let source = match denial.reason {
-            Reason::ProxyDisabled => "proxy_state",
-            Reason::Denied
-            | Reason::NotAllowed
-            | Reason::NotAllowedLocal
-            | Reason::PortNotAllowed => "baseline_policy",
-        };
-        Self { reason: denial.reason.as_str(), source, rule: denial.rule }
+        let Denial { reason, rule } = denial;
+        Self { reason: reason.as_str(), source: reason.decided_by(), rule }
     }
 }
 

@@ -99,6 +99,17 @@ impl Denial {
 }
 
 impl Reason {
+    /// Who decided, in Codex's words.
+    #[must_use]
+    pub fn decided_by(self) -> &'static str {
+        match self {
+            Self::ProxyDisabled => "proxy_state",
+            Self::Denied | Self::NotAllowed | Self::NotAllowedLocal | Self::PortNotAllowed => {
+                "baseline_policy"
+            }
+        }
+    }
+
     /// The word for it in JSON, audit records and refusals.
     #[must_use]
     pub fn as_str(self) -> &'static str {

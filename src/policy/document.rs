@@ -49,7 +49,7 @@ pub(super) struct Entry {
 }
 
 /// The largest policy file that is read, in bytes.
-pub(super) const MAX_BYTES: usize = 64 << 20;
+pub const MAX_BYTES: usize = 64 << 20;
 
 /// Reads a file; with errors among the problems, the document is not to be used.
 pub(super) fn read(bytes: &[u8]) -> (Document, Vec<Problem>) {
@@ -67,6 +67,8 @@ pub(super) fn read(bytes: &[u8]) -> (Document, Vec<Problem>) {
     for (key, value) in in_file_order(root.get_ref()) {
         if key.get_ref() == TABLE {
             document.network = Some(reader.network(key, value));
+        } else if let Some(problem) = misplaced(key) {
+            reader.problems.push(problem);
         } else {
             document.foreign.push(key.get_ref().to_string());
         }
@@ -344,6 +346,22 @@ fn wrong_verdict(table: &str, key: &Key<'_>, word: &str, verdict: &Value<'_>) ->
     let (key, word) = (shorten(key.get_ref()), shorten(word));
     Problem::error(verdict.span(), format!("`{word}` is no verdict for `{key}` in `{table}`"))
         .with_help("write \"allow\" or \"deny\", in lower case")
+}
+
+/// A top-level key that was probably meant for our table: its name misspelt, or its header
+/// forgotten. Taken for somebody else's, it would deny nothing.
+fn misplaced(key: &Key<'_>) -> Option<Problem> {
+    let name = key.get_ref().as_ref();
+    let quoted = shorten(name);
+    if keys::is_about_domains(name) {
+        let message = format!("`{quoted}` stands outside `[{TABLE}]`");
+        let help = format!("write the line `[{TABLE}]` above it");
+        return Some(Problem::error(key.span(), message).with_help(help));
+    }
+    keys::is_near_table(name).then(|| {
+        Problem::error(key.span(), format!("unknown table `{quoted}`"))
+            .with_help(format!("did you mean `{TABLE}`?"))
+    })
 }
 
 /// `domains.example.com = "allow"` makes a table `example`, not a pattern.

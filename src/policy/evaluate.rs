@@ -1,8 +1,8 @@
 //! The decision: may this request leave, and may this address be dialled for it.
 //!
 //! The order of a decision is fixed: switched off, denied, local, not allowed, wrong port; then,
-//! after DNS and for every address, denied and local again. Every way into the proxy, `exeat
-//! check` and `exeat bench` ask here, so a checker and an enforcer cannot disagree.
+//! after DNS and for every address, denied and local again. Every way into the proxy and `exeat
+//! check` ask here, so a checker and an enforcer cannot disagree.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,6 +21,25 @@ pub struct Policy {
     deny: Matcher,
     allow: Matcher,
     egress: Egress,
+}
+
+/// How local a host is, and so how narrow an allow must be to open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Locality {
+    /// This machine, a literal that is not globally reachable, a metadata service: by name only.
+    Local,
+    /// A name that exists inside networks only, or a literal in a range that the operator lists:
+    /// by any pattern but `*`.
+    Zone,
+    /// Anything else.
+    Public,
+}
+
+/// The most specific allow, its port considered.
+enum Allowing {
+    Nothing,
+    OtherPort(RuleId),
+    Rule(RuleId),
 }
 
 impl Policy {
@@ -44,23 +63,23 @@ impl Policy {
         if let Some(rule) = self.denying_rule(&authority.host) {
             return Err(Denial::by_rule(Reason::Denied, rule));
         }
-        let reach = self.reach(&authority.host);
+        let locality = self.locality(&authority.host);
         let mut too_wide = false;
         let allowing = self.allow.candidates(&authority.host).filter(|candidate| {
-            let fits = self.opens(*candidate, reach);
+            let fits = self.opens(*candidate, locality);
             too_wide |= !fits;
             fits
         });
         match best(allowing, authority.port) {
             Allowing::Rule(rule) => {
-                let exemption = match reach {
-                    Reach::Local => Exemption::NamedExactly,
-                    Reach::LocalZone | Reach::Public => Exemption::None,
+                let exemption = match locality {
+                    Locality::Local => Exemption::NamedExactly,
+                    Locality::Zone | Locality::Public => Exemption::None,
                 };
                 Ok(Permit::new(authority.clone(), rule, exemption))
             }
             Allowing::OtherPort(rule) => Err(Denial::by_rule(Reason::PortNotAllowed, rule)),
-            Allowing::Nothing if too_wide || reach == Reach::Local => {
+            Allowing::Nothing if too_wide || locality == Locality::Local => {
                 Err(Denial::built_in(Reason::NotAllowedLocal))
             }
             Allowing::Nothing => Err(Denial::built_in(Reason::NotAllowed)),
@@ -121,27 +140,28 @@ impl Policy {
     }
 
     /// How local a host is under this policy, by its name or literal alone.
-    fn reach(&self, host: &Host) -> Reach {
+    fn locality(&self, host: &Host) -> Locality {
         let binding = self.ruleset.allow_local_binding == Some(true);
         match host {
-            Host::Name(_) if binding => Reach::Public,
-            Host::Name(name) if name.is_localhost() => Reach::Local,
-            Host::Name(name) if name.is_in_local_zone() => Reach::LocalZone,
-            Host::Name(_) => Reach::Public,
+            Host::Name(_) if binding => Locality::Public,
+            Host::Name(name) if name.is_localhost() => Locality::Local,
+            Host::Name(name) if name.is_in_local_zone() => Locality::Zone,
+            Host::Name(_) => Locality::Public,
             Host::Ip(address) => match IpClass::of(*address, &self.egress.nat64) {
-                IpClass::Global => Reach::Public,
-                IpClass::Special(_) if binding => Reach::Public,
-                IpClass::Metadata(_) | IpClass::Special(_) => Reach::Local,
+                IpClass::Global => Locality::Public,
+                IpClass::Special(_) if binding => Locality::Public,
+                IpClass::Special(_) if self.is_private_range(*address) => Locality::Zone,
+                IpClass::Metadata(_) | IpClass::Special(_) => Locality::Local,
             },
         }
     }
 
     /// Whether an allow rule is narrow enough for a host that is that local.
-    fn opens(&self, candidate: Candidate, reach: Reach) -> bool {
-        self.rule(candidate.rule).is_some_and(|rule| match reach {
-            Reach::Public => true,
-            Reach::LocalZone => *rule.pattern.shape() != Shape::Any,
-            Reach::Local => rule.pattern.is_exact(),
+    fn opens(&self, candidate: Candidate, locality: Locality) -> bool {
+        self.rule(candidate.rule).is_some_and(|rule| match locality {
+            Locality::Public => true,
+            Locality::Zone => *rule.pattern.shape() != Shape::Any,
+            Locality::Local => rule.pattern.is_exact(),
         })
     }
 
@@ -167,26 +187,14 @@ impl Policy {
     fn is_private_exception(&self, host: &Host, address: IpAddr) -> bool {
         let named = matches!(host, Host::Name(_))
             && self.egress.private_names.iter().any(|pattern| pattern.matches(host));
-        named || self.egress.private_ranges.iter().any(|range| range.contains(&address))
+        named || self.is_private_range(address)
     }
-}
 
-/// How local a host is, and so how narrow an allow must be to open it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// This machine, a literal that is not globally reachable, a metadata service: by name only.
-    Local,
-    /// A name that exists inside networks only: by any pattern but `*`.
-    LocalZone,
-    /// Anything else.
-    Public,
-}
-
-/// The most specific allow, its port considered.
-enum Allowing {
-    Nothing,
-    OtherPort(RuleId),
-    Rule(RuleId),
+    /// Whether the operator lists the address, and the policy lets the operator.
+    fn is_private_range(&self, address: IpAddr) -> bool {
+        self.ruleset.allow_local_binding.is_none()
+            && self.egress.private_ranges.iter().any(|range| range.contains(&address))
+    }
 }
 
 fn best(candidates: impl Iterator<Item = Candidate>, port: Port) -> Allowing {
@@ -309,6 +317,11 @@ mod tests {
         assert_eq!(vet(&unset, "a.corp.test:80", "169.254.169.254"), "not_allowed_local");
         assert_eq!(vet(&unset, "a.corp.test:3128", "127.0.0.1"), "not_allowed_local");
         assert_eq!(vet(&unset, "169.254.169.254:80", "169.254.169.254"), "allow");
+        // A literal in a listed range is opened by a glob, but not by `*`.
+        let glob = policy("allowed_domains = [\"10.20.*\"]", operator());
+        assert_eq!(vet(&glob, "10.20.3.4:80", "10.20.3.4"), "allow");
+        let any = policy("allowed_domains = [\"*\"]", operator());
+        assert_eq!(verdict(&any, "10.20.3.4:80"), "not_allowed_local");
 
         let ceiling = policy(&format!("allow_local_binding = false\n{allow}"), operator());
         assert_eq!(vet(&ceiling, "a.corp.test:80", "192.168.0.1"), "not_allowed_local");

@@ -35,6 +35,16 @@ pub(super) enum Unknown {
     Other,
 }
 
+/// Whether a top-level key is our table's name, misspelt.
+pub(super) fn is_near_table(key: &str) -> bool {
+    strsim::levenshtein(&key.to_ascii_lowercase(), TABLE) <= NEAR
+}
+
+/// Whether a top-level key is one of our lists, without its table.
+pub(super) fn is_about_domains(key: &str) -> bool {
+    matches!(key, "allowed_domains" | "denied_domains" | "domains")
+}
+
 pub(super) fn classify(key: &str) -> Unknown {
     let lower = key.to_ascii_lowercase();
     let nearest = KEYS
@@ -60,5 +70,6 @@ mod tests {
         assert_eq!(classify("allow_domain_list"), Unknown::Typo("allowed_domains"));
         assert_eq!(classify("header_injections"), Unknown::Other);
         assert_eq!(classify("mitm"), Unknown::Other);
+        assert!(is_near_table("experimental_netwrok") && !is_near_table("network"));
     }
 }

@@ -10,13 +10,13 @@ use super::{List, Rule, RuleId, Shape, glob::Glob};
 use crate::net::{Host, Port};
 
 /// All rules of one list, ready to be asked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Matcher {
     names: HashMap<Box<str>, Node>,
     addresses: HashMap<IpAddr, Vec<Candidate>>,
     globs: Vec<(Glob, Candidate)>,
     /// Globs over addresses say nothing about names (see [`Rule::matches`]).
-    list: Option<List>,
+    list: List,
     any: Vec<Candidate>,
 }
 
@@ -39,7 +39,13 @@ pub(super) struct Candidate {
 impl Matcher {
     /// Builds the matcher of one list; a rule's id is its place in `rules`.
     pub(super) fn new(rules: &[Rule], list: List) -> Self {
-        let mut matcher = Self { list: Some(list), ..Self::default() };
+        let mut matcher = Self {
+            names: HashMap::new(),
+            addresses: HashMap::new(),
+            globs: Vec::new(),
+            list,
+            any: Vec::new(),
+        };
         let ids = (0..).map(RuleId);
         let mut numbered: Vec<_> = ids.zip(rules).filter(|(_, rule)| rule.list == list).collect();
         // Lists are filled in this order, so that the first of each is the most specific.
@@ -111,7 +117,7 @@ impl Matcher {
 
     fn by_glob(&self, host: &Host) -> impl Iterator<Item = Candidate> {
         let text = if self.globs.is_empty() { String::new() } else { host.to_bare_string() };
-        let names_are_exempt = self.list == Some(List::Allow) && matches!(host, Host::Name(_));
+        let names_are_exempt = self.list == List::Allow && matches!(host, Host::Name(_));
         self.globs
             .iter()
             .filter(move |(glob, _)| !(names_are_exempt && glob.is_over_address()))

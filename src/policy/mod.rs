@@ -20,6 +20,7 @@ mod review;
 mod rule;
 
 pub use decision::{Denial, Permit, Reason, VettedAddress};
+pub use document::MAX_BYTES;
 pub use egress::Egress;
 pub use evaluate::Policy;
 pub use glob::Glob;

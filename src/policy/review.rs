@@ -83,6 +83,15 @@ impl Review {
 }
 
 impl Ruleset {
+    /// Where the list of allows stands: `file:line`, by the file's name or its whole path.
+    #[must_use]
+    pub fn allow_place(&self, file: &str) -> String {
+        match self.allow_line {
+            Some(line) => format!("{file}:{line}"),
+            None => file.to_owned(),
+        }
+    }
+
     /// How many rules stand in a list.
     #[must_use]
     pub fn count(&self, list: List) -> usize {
@@ -131,14 +140,14 @@ fn compile(
     for entry in entries {
         let Some(pattern) = parse(entry, problems) else { continue };
         let Some(pattern) = fit_list(entry, pattern, problems) else { continue };
-        if let Some(problem) = seen.again(entry, &pattern, lines) {
-            let duplicate = seen.is_duplicate(&pattern, entry.list);
-            problems.push(problem);
-            if duplicate {
+        match seen.meet(entry, &pattern, lines) {
+            Met::New => {}
+            Met::Duplicate(problem) => {
+                problems.push(problem);
                 continue;
             }
+            Met::Opposite(problem) => problems.push(problem),
         }
-        seen.note(entry, &pattern);
         let line = lines.line(entry.span.start);
         spans.push(entry.span.clone());
         rules.push(Rule { pattern, list: entry.list, source: Arc::clone(source), line });
@@ -224,7 +233,8 @@ fn fit_list(entry: &Entry, pattern: Pattern, problems: &mut Vec<Problem>) -> Opt
 
 /// A top-level domain, or a name under which a provider hands out names (`github.io`).
 fn is_public_suffix(name: &DnsName) -> bool {
-    psl::suffix(name.as_str().as_bytes()).is_some_and(|suffix| suffix == name.as_str().as_bytes())
+    let suffix = psl::suffix(name.as_str().as_bytes());
+    suffix.is_some_and(|suffix| suffix.is_known() && suffix == name.as_str().as_bytes())
 }
 
 /// Patterns met so far, so that one host written twice is noticed.
@@ -233,41 +243,43 @@ struct Seen {
     first: HashMap<(Pattern, List), (String, usize)>,
 }
 
+/// What meeting a pattern says.
+enum Met {
+    New,
+    /// It stands in this list already.
+    Duplicate(Problem),
+    /// It stands in the other list.
+    Opposite(Problem),
+}
+
 impl Seen {
-    fn is_duplicate(&self, pattern: &Pattern, list: List) -> bool {
-        self.first.contains_key(&(pattern.clone(), list))
-    }
-
-    fn note(&mut self, entry: &Entry, pattern: &Pattern) {
-        if let hash_map::Entry::Vacant(place) = self.first.entry((pattern.clone(), entry.list)) {
-            place.insert((entry.text.clone(), entry.span.start));
-        }
-    }
-
-    /// The problem with meeting this pattern again, in this list or in the other.
-    fn again(&self, entry: &Entry, pattern: &Pattern, lines: &LineIndex<'_>) -> Option<Problem> {
-        let find = |list| self.first.get(&(pattern.clone(), list));
+    fn meet(&mut self, entry: &Entry, pattern: &Pattern, lines: &LineIndex<'_>) -> Met {
         let now = document::shorten(&entry.text);
-        if let Some((text, at)) = find(entry.list) {
-            let message = format!(
-                "`{now}` is a duplicate of `{}` on line {}",
-                document::shorten(text),
-                lines.line(*at)
-            );
-            return Some(
-                Problem::warning(entry.span.clone(), message).with_help("remove one of them"),
-            );
-        }
         let other = match entry.list {
             List::Allow => List::Deny,
             List::Deny => List::Allow,
         };
-        let (text, at) = find(other)?;
-        let message = format!(
-            "`{now}` is allowed and denied: `{}` on line {} says the opposite, and deny wins",
-            document::shorten(text),
-            lines.line(*at)
-        );
-        Some(Problem::warning(entry.span.clone(), message).with_help("remove the allow"))
+        let place = |(text, at): &(String, usize)| {
+            format!("`{}` on line {}", document::shorten(text), lines.line(*at))
+        };
+        let opposite = self.first.get(&(pattern.clone(), other)).map(place);
+        match self.first.entry((pattern.clone(), entry.list)) {
+            hash_map::Entry::Occupied(first) => {
+                let message = format!("`{now}` is a duplicate of {}", place(first.get()));
+                Met::Duplicate(
+                    Problem::warning(entry.span.clone(), message).with_help("remove one of them"),
+                )
+            }
+            hash_map::Entry::Vacant(vacant) => {
+                vacant.insert((entry.text.clone(), entry.span.start));
+                let Some(opposite) = opposite else { return Met::New };
+                let message = format!(
+                    "`{now}` is allowed and denied: {opposite} says the opposite, and deny wins"
+                );
+                Met::Opposite(
+                    Problem::warning(entry.span.clone(), message).with_help("remove the allow"),
+                )
+            }
+        }
     }
 }

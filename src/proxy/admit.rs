@@ -112,8 +112,8 @@ impl Admission {
     /// Records that the origin failed, and says so.
     pub(super) fn fail(&mut self, failure: OriginFailure) -> Refusal {
         self.trail.end(match failure {
-            OriginFailure::Protocol => Ending::OriginFailed,
-            OriginFailure::Timeout => Ending::IdleTimeout,
+            OriginFailure::HeadTooLarge | OriginFailure::Protocol => Ending::OriginFailed,
+            OriginFailure::Timeout => Ending::ResponseTimeout,
         });
         Refusal::Origin(self.permit.authority().clone(), failure)
     }

@@ -121,7 +121,9 @@ fn record_refusal(
     reason: &'static str,
 ) {
     let target = request.uri().authority().map_or("", |authority| authority.as_str());
-    let Ok(authority) = Authority::parse_or(target.as_bytes(), Port::HTTP) else { return };
+    let https = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
+    let default = if https { Port::HTTPS } else { Port::HTTP };
+    let Ok(authority) = Authority::parse_or(target.as_bytes(), default) else { return };
     let protocol = match *request.method() == Method::CONNECT {
         true => Protocol::HttpsConnect,
         false => Protocol::Http,

@@ -190,6 +190,9 @@ impl Exchange<'_> {
                         self.admission.trail.end(Ending::ClientGone);
                         return Err(BadRequest::Body.into());
                     }
+                    (SendError::HeadTooLarge, _) => {
+                        return Err(self.admission.fail(OriginFailure::HeadTooLarge));
+                    }
                     (SendError::BrokeOff | SendError::Protocol, _) => {
                         return Err(self.admission.fail(OriginFailure::Protocol));
                     }

@@ -50,6 +50,11 @@ pub(super) enum HeadError {
     /// A carriage return or line feed on its own.
     #[error("has a line that does not end in CRLF")]
     LineEnd,
+    /// The first byte starts no request: another protocol.
+    #[error(
+        "is not HTTP: this is an HTTP proxy, to be named as http://, not https:// or socks5://"
+    )]
+    NotHttp,
     /// Not `METHOD SP target SP HTTP/digit.digit`.
     #[error("has a malformed request line")]
     RequestLine,
@@ -86,6 +91,10 @@ pub(super) struct HeadLimits {
 /// A line ends in something other than CRLF, which must be refused at once: the end of such a head
 /// would never be found.
 pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, HeadError> {
+    // TLS and SOCKS clients wait for an answer that a request line would bring.
+    if bytes.first().is_some_and(|byte| !is_token(&[*byte]) && !matches!(byte, b'\r' | b'\n')) {
+        return Err(HeadError::NotHttp);
+    }
     let mut line_start = from;
     loop {
         let rest = bytes.get(line_start..).unwrap_or_default();
@@ -400,6 +409,8 @@ mod tests {
         assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nmore", 16), Ok(Some(27)));
         assert_eq!(find_end(b"GET / HTTP/1.1\nHost", 0), Err(HeadError::LineEnd));
         assert_eq!(find_end(b"\n", 0), Err(HeadError::LineEnd));
+        assert_eq!(find_end(b"\x16\x03\x01", 0), Err(HeadError::NotHttp));
+        assert_eq!(find_end(b"\x05\x01\x00", 0), Err(HeadError::NotHttp));
         assert_eq!(find_end(b"GET / HTTP/1.1\rHost", 0), Err(HeadError::LineEnd));
         assert_eq!(find_end(b"GET / HTTP/1.1\r", 0), Ok(None));
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{client::Client, connection::serve, context::Context};
+use crate::upstream::tune;
 
 /// A listening socket that nobody accepts on yet.
 #[derive(Debug)]
@@ -34,9 +35,6 @@ pub struct ListenError {
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
-
-/// When nothing has moved for that long, clients are probed.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// After a failed accept, such as at the descriptor limit: neither spin nor die.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -107,9 +105,7 @@ pub async fn listen(bound: Bound, context: Arc<Context>) {
             turn_away(&stream);
             continue;
         };
-        stream.set_nodelay(true).ok();
-        // A client that vanished without a word is noticed.
-        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE)).ok();
+        tune(&stream);
         let client = Arc::new(Client::new(Arc::clone(&context), address, slot));
         context.tasks.spawn(serve(client, stream));
     }

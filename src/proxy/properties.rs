@@ -48,7 +48,7 @@ fn piece() -> impl Strategy<Value = &'static [u8]> {
     prop::sample::select(pieces)
 }
 
-/// A well-formed request, and how many bytes its head has.
+/// A well-formed request.
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let chunks = vec(vec(any::<u8>(), 1..40), 0..4);
     prop_oneof![

@@ -68,6 +68,8 @@ pub(super) enum BadRequest {
 /// How an origin failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OriginFailure {
+    /// The head of its answer is too large.
+    HeadTooLarge,
     /// It closed the connection, or what it sent is not HTTP.
     Protocol,
     /// No answer in time.
@@ -172,6 +174,13 @@ impl Refusal {
                 "origin_failure",
                 "closed the connection or did not answer in HTTP",
             ),
+            Self::Origin(authority, OriginFailure::HeadTooLarge) => failed(
+                authority,
+                StatusCode::BAD_GATEWAY,
+                "http_response_header_section_size",
+                "origin_failure",
+                "sent an answer head that is too large",
+            ),
             Self::Origin(authority, OriginFailure::Timeout) => failed(
                 authority,
                 StatusCode::GATEWAY_TIMEOUT,
@@ -249,10 +258,7 @@ fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Reply {
     let rule = denial.rule.and_then(|rule| policy.rule(rule));
     let ruleset = policy.ruleset();
     let file = ruleset.source.name();
-    let place = match ruleset.allow_line {
-        Some(line) => format!("{file}:{line}"),
-        None => file.to_owned(),
-    };
+    let place = ruleset.allow_place(file);
     let host = shorten(&authority.host.to_string(), 80);
     let shown = rule.map(|rule| {
         let pattern = shorten(&rule.pattern.to_string(), 60);
@@ -277,8 +283,9 @@ fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Reply {
         Reason::NotAllowedLocal => (
             format!("exeat: {host} is local or private, {file}"),
             format!(
-                "{host} is a local or private destination; ask the administrator to name it in \
-                 `{}` of {file}, or the operator to list it in `[egress] private`",
+                "{host} is a local or private destination, which only a rule that names it opens; \
+                 ask the administrator to add one to `{}` of {file}, or the operator to list the \
+                 address in `[egress] private`",
                 List::Allow.key()
             ),
         ),
@@ -323,13 +330,7 @@ fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Reply {
                 "file": rule.source.name(),
                 "line": rule.line,
             })),
-            "source": match denial.reason {
-                Reason::ProxyDisabled => "proxy_state",
-                Reason::Denied
-                | Reason::NotAllowed
-                | Reason::NotAllowedLocal
-                | Reason::PortNotAllowed => "baseline_policy",
-            },
+            "source": denial.reason.decided_by(),
             "message": format!("{cure}. Retrying will not help."),
         }),
     }

@@ -23,8 +23,8 @@ pub struct Applied {
     pub ruleset: Ruleset,
     /// Warnings about the chosen document.
     pub warnings: Vec<Problem>,
-    /// How many denies the system file added.
-    pub system_denies: usize,
+    /// Where the system file is and how many denies it added, if it is there.
+    pub system: Option<(Arc<Source>, usize)>,
 }
 
 /// A layer that cannot be used.
@@ -49,20 +49,21 @@ pub fn apply(chosen: Layer<'_>, system: Option<Layer<'_>>) -> Result<Applied, Re
     let Outcome::Ruleset(ruleset) = review.outcome else {
         return Err(chosen.rejected(review.problems));
     };
-    let (ruleset, system_denies) = match system {
-        None => (ruleset, 0),
+    let (ruleset, system) = match system {
+        None => (ruleset, None),
         Some(layer) => {
             let system = Review::of(layer.bytes, layer.source);
             match system.outcome {
                 Outcome::Broken => return Err(layer.rejected(system.problems)),
-                Outcome::NoTable => (ruleset, 0),
+                Outcome::NoTable => (ruleset, Some((Arc::clone(layer.source), 0))),
                 Outcome::Ruleset(other) => {
-                    (ruleset.with_denies_of(&other), other.count(List::Deny))
+                    let denies = other.count(List::Deny);
+                    (ruleset.with_denies_of(&other), Some((Arc::clone(layer.source), denies)))
                 }
             }
         }
     };
-    Ok(Applied { ruleset, warnings: review.problems, system_denies })
+    Ok(Applied { ruleset, warnings: review.problems, system })
 }
 
 impl Layer<'_> {
@@ -96,7 +97,7 @@ mod tests {
         let system = b"[experimental_network]\nallowed_domains = [\"intranet\"]\n\
                        denied_domains = [\"**.evil.test\"]\n";
         let applied = both(system).unwrap();
-        assert_eq!(applied.system_denies, 1);
+        assert_eq!(applied.system.unwrap().1, 1);
         let policy = Policy::new(applied.ruleset, Egress::default(), 1);
         let decide =
             |target: &str| policy.decide(&Authority::parse_connect(target.as_bytes()).unwrap());
@@ -110,6 +111,6 @@ mod tests {
     #[test]
     fn a_broken_system_file_refuses() {
         assert!(both(b"[experimental_network]\ndeny_domains = []\n").is_err());
-        assert_eq!(both(b"sandbox_mode = \"read-only\"\n").unwrap().system_denies, 0);
+        assert_eq!(both(b"sandbox_mode = \"read-only\"\n").unwrap().system.unwrap().1, 0);
     }
 }

@@ -24,6 +24,8 @@ pub struct Environment {
     pub audit: Option<String>,
     /// `EXEAT_DRAIN`.
     pub drain: Option<Duration>,
+    /// `EXEAT_LOG`.
+    pub log: Option<String>,
 }
 
 /// A variable that cannot be understood.
@@ -59,7 +61,7 @@ impl Environment {
             preset: text("EXEAT_PRESET")?,
             settings: raw("EXEAT_SETTINGS").map(PathBuf::from),
             listen: parse("EXEAT_LISTEN", text("EXEAT_LISTEN")?, |value| {
-                value.parse().map_err(|_| "must be ADDRESS:PORT".to_owned())
+                value.parse().map_err(|_| "must be ADDRESS:PORT, such as 127.0.0.1:3128".to_owned())
             })?,
             allow_non_loopback: parse(
                 "EXEAT_ALLOW_NON_LOOPBACK",
@@ -70,6 +72,7 @@ impl Environment {
             drain: parse("EXEAT_DRAIN", text("EXEAT_DRAIN")?, |value| {
                 parse_duration(value).map_err(|error| error.to_string())
             })?,
+            log: text("EXEAT_LOG")?,
         })
     }
 }
@@ -99,6 +102,10 @@ mod tests {
         assert_eq!(with("EXEAT_DRAIN", "5s").unwrap().drain, Some(Duration::from_secs(5)));
         assert_eq!(with("EXEAT_PRESET", "").unwrap().preset, None);
         let error = with("EXEAT_LISTEN", "localhost").unwrap_err().to_string();
-        assert_eq!(error, "environment variable EXEAT_LISTEN is `localhost`: must be ADDRESS:PORT");
+        assert_eq!(
+            error,
+            "environment variable EXEAT_LISTEN is `localhost`: must be ADDRESS:PORT, \
+             such as 127.0.0.1:3128"
+        );
     }
 }

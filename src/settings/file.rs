@@ -3,7 +3,12 @@
 //! A mirror of the file: what is missing stays missing, defaults come in `resolve`. An unknown key
 //! is an error, because a setting that is silently ignored is worse than none.
 
-use std::{collections::BTreeMap, net::IpAddr, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use ipnet::{IpNet, Ipv6Net};
 use toml::{
@@ -58,6 +63,13 @@ const KEYS: &[(&str, &[&str])] = &[
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
+/// Whether a duration may be zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Zero {
+    Accepted,
+    Refused,
+}
+
 impl SettingsFile {
     /// Reads the text of a settings file.
     ///
@@ -68,7 +80,8 @@ impl SettingsFile {
         let (root, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             let problem = |error: &toml::de::Error| {
-                Problem::error(error.span().unwrap_or(0..0), format!("invalid TOML: {error}"))
+                let message = format!("invalid TOML: {}", error.message());
+                Problem::error(error.span().unwrap_or(0..0), message)
             };
             return Err(errors.iter().map(problem).collect());
         }
@@ -110,35 +123,54 @@ impl Reader {
 
     fn key(&mut self, section: &str, key: &str, value: &Value<'_>) {
         match (section, key) {
-            ("listen", "http") => self.file.http = self.parsed(value, "an ADDRESS:PORT", parse_ok),
+            ("listen", "http") => {
+                self.file.http =
+                    self.parsed(value, "ADDRESS:PORT, such as 127.0.0.1:3128", parse_ok)
+            }
             ("listen", "clients") => {
-                self.file.clients = Some(self.list(value, "address ranges", parse_range));
+                self.file.clients =
+                    Some(self.list(value, "an address range, such as 10.0.0.0/8", parse_range));
             }
             ("egress", "private") => {
-                self.file.private = self.list(value, "patterns or address ranges", parse_private);
+                self.file.private =
+                    self.list(value, "a host pattern or an address range", parse_private);
             }
             ("dns", "servers") => {
                 self.file.servers = Some(self.list(value, "IP or IP:PORT", parse_server));
             }
             ("dns", "nat64") => {
-                self.file.nat64 = self.list(value, "IPv6 prefixes (/32 to /96)", parse_nat64);
+                self.file.nat64 = self.list(
+                    value,
+                    "an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits",
+                    parse_nat64,
+                );
             }
-            ("dns", "cache") => self.file.dns_cache = self.number(value),
+            ("dns", "cache") => self.file.dns_cache = self.number(value, 1..=10_000_000),
             ("dns", "hosts") => self.hosts(value),
             ("audit", "to") => self.file.audit_to = self.text(value).map(str::to_owned),
-            ("audit", "queue") => self.file.audit_queue = self.number(value),
-            ("limits", "connections") => self.file.connections = self.number(value),
-            ("limits", "head_bytes") => self.file.head_bytes = self.number(value),
-            ("limits", "head_fields") => self.file.head_fields = self.number(value),
-            ("limits", "idle_per_origin") => self.file.idle_per_origin = self.number(value),
-            ("limits", "idle_origins") => self.file.idle_origins = self.number(value),
-            ("timeouts", "request_head") => self.file.request_head = self.duration(value),
-            ("timeouts", "response_head") => self.file.response_head = self.duration(value),
-            ("timeouts", "connect") => self.file.connect = self.duration(value),
-            ("timeouts", "dns") => self.file.dns = self.duration(value),
-            ("timeouts", "idle") => self.file.idle = self.duration(value),
-            ("timeouts", "idle_origin") => self.file.idle_origin = self.duration(value),
-            ("timeouts", "drain") => self.file.drain = self.duration(value),
+            ("audit", "queue") => self.file.audit_queue = self.number(value, 1..=10_000_000),
+            ("limits", "connections") => self.file.connections = self.number(value, 1..=1_000_000),
+            ("limits", "head_bytes") => {
+                self.file.head_bytes = self.number(value, 1_024..=16_777_216)
+            }
+            ("limits", "head_fields") => self.file.head_fields = self.number(value, 1..=1_000),
+            ("limits", "idle_per_origin") => {
+                self.file.idle_per_origin = self.number(value, 1..=100_000)
+            }
+            ("limits", "idle_origins") => self.file.idle_origins = self.number(value, 1..=100_000),
+            ("timeouts", "request_head") => {
+                self.file.request_head = self.duration(value, Zero::Refused)
+            }
+            ("timeouts", "response_head") => {
+                self.file.response_head = self.duration(value, Zero::Refused)
+            }
+            ("timeouts", "connect") => self.file.connect = self.duration(value, Zero::Refused),
+            ("timeouts", "dns") => self.file.dns = self.duration(value, Zero::Refused),
+            ("timeouts", "idle") => self.file.idle = self.duration(value, Zero::Refused),
+            ("timeouts", "idle_origin") => {
+                self.file.idle_origin = self.duration(value, Zero::Accepted)
+            }
+            ("timeouts", "drain") => self.file.drain = self.duration(value, Zero::Accepted),
             _ => self.wrong(value, &format!("`{key}` is not a setting of `[{section}]`")),
         }
     }
@@ -149,7 +181,13 @@ impl Reader {
             return;
         };
         for (key, value) in table.iter() {
-            let addresses = self.list(value, "addresses", parse_ok);
+            if let DeValue::Table(_) = value.get_ref() {
+                let message = format!("`{}` is a table", key.get_ref());
+                let problem = Problem::error(key.span(), message);
+                self.problems.push(problem.with_help("put the whole name in quotes"));
+                continue;
+            }
+            let addresses = self.list(value, "an IP address", parse_ok);
             match DnsName::parse(key.get_ref().as_bytes()) {
                 Ok(name) => {
                     self.file.hosts.insert(name, addresses);
@@ -194,14 +232,13 @@ impl Reader {
         parse: impl Fn(&str) -> Option<T>,
     ) -> Vec<T> {
         let DeValue::Array(array) = value.get_ref() else {
-            self.wrong(value, &format!("expected a list of {expected}"));
+            self.wrong(value, &format!("expected a list, each item {expected}"));
             return Vec::new();
         };
-        let expected = format!("one of {expected}");
-        array.iter().filter_map(|item| self.parsed(item, &expected, &parse)).collect()
+        array.iter().filter_map(|item| self.parsed(item, expected, &parse)).collect()
     }
 
-    fn number(&mut self, value: &Value<'_>) -> Option<u32> {
+    fn number(&mut self, value: &Value<'_>, range: RangeInclusive<u32>) -> Option<u32> {
         let number = match value.get_ref() {
             DeValue::Integer(integer) => {
                 u32::from_str_radix(integer.as_str(), integer.radix()).ok()
@@ -213,16 +250,24 @@ impl Reader {
             | DeValue::Array(_)
             | DeValue::Table(_) => None,
         };
-        let number = number.filter(|number| *number > 0);
+        let number = number.filter(|number| range.contains(number));
         if number.is_none() {
-            self.wrong(value, "expected a whole number from 1");
+            let (from, to) = range.into_inner();
+            self.wrong(value, &format!("expected a whole number from {from} to {to}"));
         }
         number
     }
 
-    fn duration(&mut self, value: &Value<'_>) -> Option<Duration> {
-        let text = self.text(value)?;
+    fn duration(&mut self, value: &Value<'_>, zero: Zero) -> Option<Duration> {
+        let DeValue::String(text) = value.get_ref() else {
+            self.wrong(value, "expected a duration in quotes, such as \"5s\"");
+            return None;
+        };
         match parse_duration(text) {
+            Ok(Duration::ZERO) if zero == Zero::Refused => {
+                self.wrong(value, "must be more than zero");
+                None
+            }
             Ok(duration) => Some(duration),
             Err(error) => {
                 self.wrong(value, &error.to_string());
@@ -237,13 +282,21 @@ impl Reader {
 }
 
 fn unknown(what: &str, name: &str, span: std::ops::Range<usize>, known: &[&str]) -> Problem {
-    let nearest = known.iter().min_by_key(|known| strsim::levenshtein(name, known));
-    let problem = Problem::error(span, format!("unknown {what} `{name}`"));
-    match nearest {
-        Some(nearest) => problem.with_help(format!("the nearest {what} is `{nearest}`")),
-        None => problem,
-    }
+    let nearest = known.iter().map(|known| (strsim::levenshtein(name, known), *known)).min();
+    let help = match nearest {
+        Some((distance, nearest)) if distance <= NEAR => {
+            format!("the nearest {what} is `{nearest}`")
+        }
+        Some((_, nearest)) => {
+            format!("the nearest {what} is `{nearest}`, of: {}", known.join(", "))
+        }
+        None => format!("no {what} is known here"),
+    };
+    Problem::error(span, format!("unknown {what} `{name}`")).with_help(help)
 }
+
+/// How many edits make a typo, rather than another word.
+const NEAR: usize = 3;
 
 fn parse_ok<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
@@ -314,7 +367,8 @@ mod tests {
     #[test]
     fn wrong_values_are_all_reported() {
         let text = "[listen]\nhttp = 1\nclients = [\"x\"]\n[limits]\nconnections = 0\n\
-                    [timeouts]\nconnect = \"5\"\n[dns.hosts]\n\"a b\" = [\"10.0.0.1\"]\n";
-        assert_eq!(SettingsFile::parse(text).unwrap_err().len(), 5);
+                    [timeouts]\nconnect = \"5\"\nidle = \"0s\"\n[dns.hosts]\n\"a b\" = \
+                    [\"10.0.0.1\"]\ngit.corp = [\"10.0.0.1\"]\n";
+        assert_eq!(SettingsFile::parse(text).unwrap_err().len(), 7);
     }
 }

@@ -10,7 +10,10 @@ use std::{
 use ipnet::{IpNet, Ipv6Net};
 
 use super::{Environment, Flags, SettingsFile};
-use crate::{net::DnsName, policy::Pattern};
+use crate::{
+    net::DnsName,
+    policy::{Egress, Pattern},
+};
 
 /// Everything `serve` needs to know, besides the policy.
 #[derive(Debug, Clone)]
@@ -55,6 +58,11 @@ pub struct Listen {
     pub allow_non_loopback: bool,
 }
 
+impl Listen {
+    /// The port when nobody names one, as Codex's.
+    pub const DEFAULT_PORT: u16 = 3128;
+}
+
 /// An exception for private destinations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Private {
@@ -95,9 +103,9 @@ pub enum AuditTarget {
 pub struct Limits {
     /// Client connections and tunnels.
     pub connections: usize,
-    /// Bytes of a request or response head.
+    /// Bytes of a request head.
     pub head_bytes: usize,
-    /// Fields in a head.
+    /// Fields of a request head.
     pub head_fields: usize,
     /// Idle connections kept to one origin.
     pub idle_per_origin: usize,
@@ -176,6 +184,21 @@ impl Settings {
                     .unwrap_or(Duration::from_secs(30)),
             },
         }
+    }
+}
+
+impl Settings {
+    /// The operator's part of a decision, as far as settings say it.
+    #[must_use]
+    pub fn egress(&self) -> Egress {
+        let mut egress = Egress { nat64: self.dns.nat64.clone(), ..Egress::default() };
+        for exception in &self.private {
+            match exception {
+                Private::Name(pattern) => egress.private_names.push(pattern.clone()),
+                Private::Range(range) => egress.private_ranges.push(*range),
+            }
+        }
+        egress
     }
 }
 

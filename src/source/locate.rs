@@ -3,7 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use super::{PRESETS, Preset};
@@ -13,16 +13,25 @@ use crate::{policy::Source, settings::Chosen};
 pub const SYSTEM_FILE: &str = "/etc/codex/requirements.toml";
 
 /// The documents that a policy is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PolicySource {
-    pub(super) chosen: Document,
-    /// The system file, if it is there and is not the chosen one.
-    pub(super) system: Option<(PathBuf, Arc<Source>)>,
+    pub(super) chosen: Place,
+    /// The system file, unless it is the chosen one.
+    pub(super) system: Option<SystemFile>,
 }
 
-/// One document.
-#[derive(Debug, Clone)]
-pub(super) enum Document {
+/// The file whose denies apply whatever was chosen, as soon as it is there.
+#[derive(Debug)]
+pub(super) struct SystemFile {
+    pub(super) path: PathBuf,
+    pub(super) source: Arc<Source>,
+    /// Once it has been there, its absence is an error: its denies must not vanish unnoticed.
+    pub(super) seen: AtomicBool,
+}
+
+/// Where a document is.
+#[derive(Debug)]
+pub(super) enum Place {
     File(PathBuf, Arc<Source>),
     Preset(Preset, Arc<Source>),
 }
@@ -54,24 +63,27 @@ impl PolicySource {
         let present =
             system.try_exists().map_err(|error| LocateError::System(system.to_owned(), error))?;
         let file = |path: &Path| {
-            Document::File(path.to_owned(), Arc::new(Source::file(path.to_string_lossy())))
+            Place::File(path.to_owned(), Arc::new(Source::file(path.to_string_lossy())))
         };
         let chosen_document = match chosen {
             Chosen::File(path) => file(path),
             Chosen::Preset(name) => {
                 let preset =
                     Preset::named(name).ok_or_else(|| LocateError::UnknownPreset(name.clone()))?;
-                Document::Preset(preset, Arc::new(Source::preset(preset.name)))
+                Place::Preset(preset, Arc::new(Source::preset(preset.name)))
             }
             Chosen::Default if present => file(system),
             Chosen::Default => return Err(LocateError::Nothing(system.to_owned())),
         };
         let same = match &chosen_document {
-            Document::File(path, _) => path == system,
-            Document::Preset(..) => false,
+            Place::File(path, _) => path == system,
+            Place::Preset(..) => false,
         };
-        let system = (present && !same)
-            .then(|| (system.to_owned(), Arc::new(Source::file(system.to_string_lossy()))));
+        let system = (!same).then(|| SystemFile {
+            path: system.to_owned(),
+            source: Arc::new(Source::file(system.to_string_lossy())),
+            seen: AtomicBool::new(present),
+        });
         Ok(Self { chosen: chosen_document, system })
     }
 
@@ -79,14 +91,8 @@ impl PolicySource {
     #[must_use]
     pub fn name(&self) -> &str {
         match &self.chosen {
-            Document::File(_, source) | Document::Preset(_, source) => source.path(),
+            Place::File(_, source) | Place::Preset(_, source) => source.path(),
         }
-    }
-
-    /// The path of the system file whose denies apply too, if there is one.
-    #[must_use]
-    pub fn system_name(&self) -> Option<&str> {
-        self.system.as_ref().map(|(_, source)| source.path())
     }
 }
 
@@ -108,9 +114,9 @@ mod tests {
         }
         std::fs::write(&system, "").unwrap();
         let found = PolicySource::locate(&Chosen::Default, &system).unwrap();
-        assert_eq!((found.name(), found.system_name()), (system.to_str().unwrap(), None));
+        assert_eq!((found.name(), found.system.is_none()), (system.to_str().unwrap(), true));
         let preset = PolicySource::locate(&Chosen::Preset("agent".into()), &system).unwrap();
-        assert_eq!((preset.name(), preset.system_name()), ("preset:agent", system.to_str()));
+        assert_eq!((preset.name(), preset.system.is_some()), ("preset:agent", true));
         assert!(PolicySource::locate(&Chosen::Preset("nope".into()), &system).is_err());
     }
 }

@@ -4,15 +4,18 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::SystemTime,
 };
 
-use super::{PolicySource, locate::Document};
-use crate::{policy::Source, requirements::Layer};
-
-/// One more than the largest policy that is accepted, so that `policy` sees it is too large.
-const READ_LIMIT: u64 = (64 << 20) + 1;
+use super::{
+    PolicySource,
+    locate::{Place, SystemFile},
+};
+use crate::{
+    policy::{MAX_BYTES, Source},
+    requirements::Layer,
+};
 
 /// What every document of a source said when it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,13 +62,13 @@ impl PolicySource {
     /// error too: its denies must not vanish unnoticed.
     pub fn read(&self) -> Result<Snapshot, ReadError> {
         let chosen = match &self.chosen {
-            Document::File(path, source) => read_text(path, source)?,
-            Document::Preset(preset, source) => {
+            Place::File(path, source) => read_text(path, source)?,
+            Place::Preset(preset, source) => {
                 Text { bytes: preset.text.into(), source: Arc::clone(source) }
             }
         };
         let system = match &self.system {
-            Some((path, source)) => Some(read_text(path, source)?),
+            Some(file) => file.read()?,
             None => None,
         };
         Ok(Snapshot { chosen, system })
@@ -75,11 +78,30 @@ impl PolicySource {
     /// a swapped link is a change.
     pub(super) fn stamp(&self) -> Stamp {
         let chosen = match &self.chosen {
-            Document::File(path, _) => Some(path.as_path()),
-            Document::Preset(..) => None,
+            Place::File(path, _) => Some(path.as_path()),
+            Place::Preset(..) => None,
         };
-        let system = self.system.as_ref().map(|(path, _)| path.as_path());
+        let system = self.system.as_ref().map(|file| file.path.as_path());
         Stamp(chosen.into_iter().chain(system).map(stamp_of).collect())
+    }
+}
+
+impl SystemFile {
+    /// None as long as the file has never been there.
+    fn read(&self) -> Result<Option<Text>, ReadError> {
+        match read_text(&self.path, &self.source) {
+            Ok(text) => {
+                self.seen.store(true, Ordering::Relaxed);
+                Ok(Some(text))
+            }
+            Err(error)
+                if error.error.kind() == io::ErrorKind::NotFound
+                    && !self.seen.load(Ordering::Relaxed) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -103,20 +125,32 @@ impl Text {
     }
 }
 
-/// Reads a policy file, one byte further than the largest that is accepted at most.
+/// Reads a policy file, one byte further than the largest that is accepted at most, so that
+/// `policy` sees it is too large.
 ///
 /// # Errors
 ///
 /// Whatever opening and reading it gives.
 pub fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
-    File::open(path)?.take(READ_LIMIT).read_to_end(&mut bytes)?;
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 fn read_text(path: &Path, source: &Arc<Source>) -> Result<Text, ReadError> {
-    let bytes = read_limited(path).map_err(|error| ReadError { path: path.to_owned(), error })?;
+    let bytes = regular(path)
+        .and_then(|()| read_limited(path))
+        .map_err(|error| ReadError { path: path.to_owned(), error })?;
     Ok(Text { bytes, source: Arc::clone(source) })
+}
+
+/// A pipe or a device could hold up a reload for ever.
+fn regular(path: &Path) -> io::Result<()> {
+    match fs::metadata(path)?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    }
 }
 
 fn stamp_of(path: &Path) -> Option<(Identity, u64, Option<SystemTime>)> {

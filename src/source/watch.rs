@@ -25,7 +25,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// dropping it loses at most a change that was not yet taken.
 pub async fn watch(
     source: Arc<PolicySource>,
-    mut current: Option<Snapshot>,
+    mut current: Snapshot,
     force: Arc<Notify>,
     changes: mpsc::Sender<Result<Snapshot, ReadError>>,
 ) {
@@ -52,12 +52,12 @@ pub async fn watch(
         seen = if forced { None } else { stamp };
         let unreadable = read.is_err();
         let news = match &read {
-            Ok(snapshot) => forced || current.as_ref() != Some(snapshot),
+            Ok(snapshot) => forced || current != *snapshot,
             Err(_) => forced || !reported_unreadable,
         };
         reported_unreadable = unreadable;
         if let Ok(snapshot) = &read {
-            current = Some(snapshot.clone());
+            current = snapshot.clone();
         }
         if news && changes.send(read).await.is_err() {
             return;

@@ -105,7 +105,8 @@ async fn attempt(address: VettedAddress) -> io::Result<(TcpStream, SocketAddr)> 
 }
 
 /// Latency before packet count, and dead peers noticed. A socket that refuses is used as it is.
-fn tune(stream: &TcpStream) {
+/// For both sides of the proxy.
+pub fn tune(stream: &TcpStream) {
     stream.set_nodelay(true).ok();
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE)).ok();
 }

@@ -10,7 +10,7 @@ mod origin;
 mod pool;
 mod vet;
 
-pub use dial::{DialError, dial};
+pub use dial::{DialError, dial, tune};
 pub use origin::{Origin, RequestBody, SendError};
 pub use pool::Pool;
 pub use vet::{Candidates, VetError, candidates};

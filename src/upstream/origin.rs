@@ -17,6 +17,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::net::Authority;
 
+/// Bounds the head of an answer, in bytes and in fields.
+const MAX_HEAD_BYTES: usize = 256 << 10;
+const MAX_HEAD_FIELDS: usize = 256;
+
 /// What is sent to origins.
 pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<
     bytes::Bytes,
@@ -56,6 +60,7 @@ impl Origin {
     ) -> hyper::Result<Self> {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEAD_FIELDS)
             .handshake::<_, RequestBody>(TokioIo::new(stream))
             .await?;
         let driver = tasks.spawn(async move {
@@ -124,6 +129,8 @@ impl Origin {
 pub enum SendError {
     /// The connection ended before the first byte of an answer.
     BrokeOff,
+    /// The head of the answer is too large.
+    HeadTooLarge,
     /// The request's own body failed: the client's doing.
     RequestBody,
     /// What came back is not HTTP.
@@ -135,6 +142,9 @@ impl From<&hyper::Error> for SendError {
         if error.is_user() {
             return Self::RequestBody;
         }
+        if error.is_parse_too_large() {
+            return Self::HeadTooLarge;
+        }
         match error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
             true => Self::BrokeOff,
             false => Self::Protocol,
@@ -144,6 +154,3 @@ impl From<&hyper::Error> for SendError {
 
 /// A kept connection is ready at once, unless its origin closed it in this moment.
 const READY: Duration = Duration::from_secs(1);
-
-/// Bounds an answer's head; larger ones break the connection.
-const MAX_HEAD_BYTES: usize = 256 << 10;

@@ -35,10 +35,10 @@ const SEED: &str = "config/requirements.toml";
 #[test]
 fn the_seed_policy() {
     let targets = [
-        ("api.openai.com", "allow", Some(("api.openai.com", 7))),
-        ("a.b.example.com", "allow", Some(("*.example.com", 8))),
-        ("blocked.example.com", "deny", Some(("blocked.example.com", 11))),
-        ("x.exfil.example.com", "deny", Some(("*.exfil.example.com", 12))),
+        ("api.openai.com", "allow", Some(("api.openai.com", 8))),
+        ("a.b.example.com", "allow", Some(("*.example.com", 9))),
+        ("blocked.example.com", "deny", Some(("blocked.example.com", 12))),
+        ("x.exfil.example.com", "deny", Some(("*.exfil.example.com", 13))),
         ("example.com", "deny", None),
         ("openai.com", "deny", None),
         ("api.openai.com.evil.test", "deny", None),
@@ -63,7 +63,7 @@ fn the_seed_policy() {
     }
     // For people, a refusal that no rule made names the line of the list that does not help.
     let text = stdout(&exeat(&["check", "--requirements", SEED, "example.com"]));
-    assert!(text.contains("not_allowed") && text.contains("requirements.toml:6"), "{text}");
+    assert!(text.contains("not_allowed") && text.contains("requirements.toml:7"), "{text}");
 }
 
 #[test]

@@ -3,9 +3,10 @@
 //! The invariant: a policy that cannot be compiled never replaces one that could; at the start it
 //! stops the program.
 
+mod reload;
+
 use std::{
     borrow::Cow,
-    fmt,
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -21,13 +22,14 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::reload::{Reloader, apply, summary};
 use crate::{
     dns::{DnsStartError, Resolver},
     observe::{Audit, AuditEnd, AuditError, Counters},
-    policy::{Egress, List, Policy, Problem, Ruleset},
+    policy::{Egress, Policy, Problem, Ruleset},
     proxy::{Bound, Context, ListenError, listen},
-    requirements::{self, Applied, Rejected},
-    settings::{Private, Settings},
+    requirements::{Applied, Rejected},
+    settings::{Listen, Settings},
     source::{self, LocateError, PolicySource, ReadError, Snapshot},
     upstream::Pool,
 };
@@ -41,7 +43,7 @@ pub struct App {
     source: Arc<PolicySource>,
     /// What is in force.
     snapshot: Snapshot,
-    system_denies: usize,
+    summary: String,
     warnings: Vec<Problem>,
     audit_end: AuditEnd,
     drain: Duration,
@@ -81,9 +83,6 @@ pub enum StartError {
     Rejected(Box<Rejected>),
 }
 
-/// Where the proxy listens when nobody says so.
-const DEFAULT_PORT: u16 = 3128;
-
 /// How often idle origin connections are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 
@@ -103,8 +102,10 @@ impl App {
     pub fn start(settings: Settings, system_file: &Path) -> Result<Self, StartError> {
         let source = Arc::new(PolicySource::locate(&settings.chosen, system_file)?);
         let snapshot = source.read()?;
-        let Applied { ruleset, warnings, system_denies } =
+        let applied =
             apply(&snapshot).map_err(|rejected| StartError::Rejected(Box::new(rejected)))?;
+        let summary = summary(&source, &applied);
+        let Applied { ruleset, warnings, .. } = applied;
         if ruleset.allow_local_binding == Some(false) && !settings.private.is_empty() {
             tracing::warn!(
                 "`[egress] private` has no effect: the policy writes allow_local_binding = false"
@@ -113,7 +114,11 @@ impl App {
         let address = listen_address(&settings, &ruleset)?;
         let bound = Bound::new(address)?;
         let own = own_networks()?;
-        let egress = egress(&settings, &bound, &own);
+        let egress = Egress {
+            listeners: vec![bound.address()],
+            own_addresses: own.iter().map(|(address, _)| *address).collect(),
+            ..settings.egress()
+        };
         let counters = Arc::new(Counters::default());
         let resolver = Resolver::new(&settings.dns, settings.timeouts.dns)?;
         let (audit, audit_end) =
@@ -147,7 +152,7 @@ impl App {
             egress,
             source,
             snapshot,
-            system_denies,
+            summary,
             warnings,
             audit_end,
             drain,
@@ -162,9 +167,8 @@ impl App {
 
     /// The policy it starts with, in one line: where from, and how many rules.
     #[must_use]
-    pub fn policy_summary(&self) -> String {
-        let policy = Arc::clone(&self.context.policy.borrow());
-        summary(&self.source, policy.ruleset(), self.system_denies)
+    pub fn policy_summary(&self) -> &str {
+        &self.summary
     }
 
     /// Warnings about the chosen policy, with its text.
@@ -188,9 +192,10 @@ impl App {
         tasks.spawn(listen(bound, Arc::clone(&context)));
         let force = Arc::new(Notify::new());
         let (news, mut changes) = mpsc::channel(1);
-        let watching = source::watch(Arc::clone(&source), Some(snapshot), Arc::clone(&force), news);
+        let watching = source::watch(Arc::clone(&source), snapshot, Arc::clone(&force), news);
         let mut watching = std::pin::pin!(watching);
-        let reloader = Reloader { source, policies, egress, context: Arc::clone(&context) };
+        let counters = Arc::clone(&context.counters);
+        let reloader = Reloader { source, policies, egress, counters };
         let mut sweep = interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The policy is watched to the end: tunnels that drain are judged too.
@@ -227,92 +232,16 @@ async fn finish(context: &Context, drain: Duration) {
     context.drain.cancel();
     context.pool.close();
     context.tasks.close();
-    tracing::info!(connections = context.tasks.len(), "draining");
+    tracing::info!(tasks = context.tasks.len(), "draining");
     if timeout(drain, context.tasks.wait()).await.is_err() {
-        tracing::warn!(connections = context.tasks.len(), "closing what has not finished");
+        tracing::warn!(tasks = context.tasks.len(), "closing what has not finished");
         context.abort.cancel();
         timeout(ABORT_GRACE, context.tasks.wait()).await.ok();
     }
 }
 
-/// Puts changed policies in force.
-struct Reloader {
-    source: Arc<PolicySource>,
-    policies: watch::Sender<Arc<Policy>>,
-    egress: Egress,
-    context: Arc<Context>,
-}
-
-impl Reloader {
-    /// Compiles aside, then swaps; what is wrong is reported and changes nothing.
-    async fn take(&self, change: Result<Snapshot, ReadError>) {
-        let snapshot = match change {
-            Ok(snapshot) => snapshot,
-            Err(error) => return self.keep_old(&error),
-        };
-        let egress = self.egress.clone();
-        let generation = self.policies.borrow().generation() + 1;
-        let compiled = tokio::task::spawn_blocking(move || {
-            let applied = apply(&snapshot)?;
-            Ok((Policy::new(applied.ruleset, egress, generation), applied.system_denies))
-        });
-        match compiled.await {
-            Ok(Ok((policy, system_denies))) => {
-                let policy_summary = summary(&self.source, policy.ruleset(), system_denies);
-                self.policies.send_replace(Arc::new(policy));
-                self.context.counters.reloads.increment();
-                tracing::info!(generation, policy = policy_summary, "policy reloaded");
-            }
-            Ok(Err(rejected)) => self.keep_old(&OneLine(&rejected)),
-            Err(error) => self.keep_old(&error),
-        }
-    }
-
-    fn keep_old(&self, why: &dyn fmt::Display) {
-        self.context.counters.reload_failures.increment();
-        let generation = self.policies.borrow().generation();
-        tracing::error!(generation, "policy not reloaded, the old one stays in force: {why}");
-    }
-}
-
-/// All problems of a policy, for a log line.
-struct OneLine<'a>(&'a Rejected);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = crate::policy::LineIndex::new(&self.0.text);
-        for (count, problem) in self.0.problems.iter().enumerate() {
-            let at = lines.position(problem.span.start);
-            let separator = if count == 0 { "" } else { "; " };
-            let path = self.0.source.path();
-            write!(f, "{separator}{path}:{}:{}: {}", at.line, at.column, problem.message)?;
-        }
-        Ok(())
-    }
-}
-
-fn apply(snapshot: &Snapshot) -> Result<Applied, Rejected> {
-    requirements::apply(snapshot.chosen_layer(), snapshot.system_layer())
-}
-
-fn summary(source: &PolicySource, ruleset: &Ruleset, system_denies: usize) -> String {
-    let own_denies = ruleset.count(List::Deny) - system_denies;
-    let mut text = format!(
-        "policy {}: {} allow and {own_denies} deny rules",
-        source.name(),
-        ruleset.count(List::Allow)
-    );
-    if let Some(system) = source.system_name() {
-        text.push_str(&format!("; {system} applies too: {system_denies} deny rules"));
-    }
-    if !ruleset.enabled {
-        text.push_str("; enabled = false: everything is refused");
-    }
-    text
-}
-
 fn listen_address(settings: &Settings, ruleset: &Ruleset) -> Result<SocketAddr, StartError> {
-    let port = ruleset.http_port.map_or(DEFAULT_PORT, |port| port.number());
+    let port = ruleset.http_port.map_or(Listen::DEFAULT_PORT, |port| port.number());
     let address =
         settings.listen.http.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     if address.ip().to_canonical().is_loopback() {
@@ -350,20 +279,4 @@ fn default_clients(bound: &Bound, own: &[(IpAddr, IpNet)]) -> Vec<IpNet> {
     let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse().ok());
     let subnets = own.iter().map(|(_, network)| *network).filter(|_| !bound.is_loopback());
     loopback.chain(subnets).collect()
-}
-
-fn egress(settings: &Settings, bound: &Bound, own: &[(IpAddr, IpNet)]) -> Egress {
-    let mut egress = Egress {
-        nat64: settings.dns.nat64.clone(),
-        listeners: vec![bound.address()],
-        own_addresses: own.iter().map(|(address, _)| *address).collect(),
-        ..Egress::default()
-    };
-    for exception in &settings.private {
-        match exception {
-            Private::Name(pattern) => egress.private_names.push(pattern.clone()),
-            Private::Range(range) => egress.private_ranges.push(*range),
-        }
-    }
-    egress
 }
