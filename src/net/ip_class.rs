@@ -21,7 +21,7 @@ pub struct SpecialRange {
     pub source: &'static str,
     base: u128,
     prefix: u32,
-    reach: Reach,
+    reachability: Reachability,
 }
 
 /// How an address is judged.
@@ -36,7 +36,7 @@ pub enum IpClass {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
+enum Reachability {
     Global,
     NotGlobal,
 }
@@ -94,7 +94,7 @@ fn lookup(rows: &'static [SpecialRange], bits: u128, width: u32) -> IpClass {
         bits.checked_shr(host_bits) == row.base.checked_shr(host_bits)
     });
     match row {
-        Some(row) if row.reach == Reach::NotGlobal => IpClass::Special(row),
+        Some(row) if row.reachability == Reachability::NotGlobal => IpClass::Special(row),
         Some(_) | None => IpClass::Global,
     }
 }
@@ -150,17 +150,17 @@ const METADATA_V6: &[(Ipv6Addr, &str)] = &[
 const fn v4(base: [u8; 4], prefix: u32, name: &'static str, source: &'static str) -> SpecialRange {
     #[expect(clippy::as_conversions, reason = "widening; `From` is not const")]
     let base = u32::from_be_bytes(base) as u128;
-    SpecialRange { name, source, base, prefix, reach: Reach::NotGlobal }
+    SpecialRange { name, source, base, prefix, reachability: Reachability::NotGlobal }
 }
 
 const fn v6(head: [u16; 4], prefix: u32, name: &'static str, source: &'static str) -> SpecialRange {
     let [a, b, c, d] = head;
     let base = Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).to_bits();
-    SpecialRange { name, source, base, prefix, reach: Reach::NotGlobal }
+    SpecialRange { name, source, base, prefix, reachability: Reachability::NotGlobal }
 }
 
 const fn reachable(row: SpecialRange) -> SpecialRange {
-    SpecialRange { reach: Reach::Global, ..row }
+    SpecialRange { reachability: Reachability::Global, ..row }
 }
 
 const fn with_tail(row: SpecialRange, tail: u128) -> SpecialRange {

@@ -9,13 +9,13 @@ use std::fmt;
 /// A pattern with wildcards inside a label, in canonical (lower-case, A-label) form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Glob {
-    reach: Reach,
+    prefix: Prefix,
     body: Box<str>,
 }
 
 /// What a leading `*.` or `**.` adds, expanded as Codex expands it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Reach {
+pub(crate) enum Prefix {
     /// No prefix: the body alone.
     Body,
     /// `*.`: one character or more, a dot, the body.
@@ -25,8 +25,8 @@ pub(crate) enum Reach {
 }
 
 impl Glob {
-    pub(crate) fn new(reach: Reach, body: &str) -> Self {
-        Self { reach, body: body.into() }
+    pub(crate) fn new(prefix: Prefix, body: &str) -> Self {
+        Self { prefix, body: body.into() }
     }
 
     /// Whether the whole of `text` (a canonical host, addresses without brackets) matches.
@@ -34,10 +34,10 @@ impl Glob {
     pub fn matches(&self, text: &str) -> bool {
         let body = self.body.as_bytes();
         let below = || matches_below(body, text.as_bytes());
-        match self.reach {
-            Reach::Body => matches(body, text.as_bytes()),
-            Reach::Below => below(),
-            Reach::BodyAndBelow => matches(body, text.as_bytes()) || below(),
+        match self.prefix {
+            Prefix::Body => matches(body, text.as_bytes()),
+            Prefix::Below => below(),
+            Prefix::BodyAndBelow => matches(body, text.as_bytes()) || below(),
         }
     }
 
@@ -47,7 +47,7 @@ impl Glob {
         let dotted =
             self.body.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'*' | b'?'))
                 && self.body.bytes().any(|b| b.is_ascii_digit())
-                && (self.body.contains('.') || self.reach != Reach::Body);
+                && (self.body.contains('.') || self.prefix != Prefix::Body);
         dotted || self.body.contains(':')
     }
 
@@ -59,10 +59,10 @@ impl Glob {
 
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.reach {
-            Reach::Body => "",
-            Reach::Below => "*.",
-            Reach::BodyAndBelow => "**.",
+        f.write_str(match self.prefix {
+            Prefix::Body => "",
+            Prefix::Below => "*.",
+            Prefix::BodyAndBelow => "**.",
         })?;
         f.write_str(&self.body)
     }
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn codex_meaning() {
-        let region = Glob::new(Reach::Body, "region*.v2.argotunnel.com");
+        let region = Glob::new(Prefix::Body, "region*.v2.argotunnel.com");
         for (text, expected) in [
             ("region1.v2.argotunnel.com", true),
             ("region.v2.argotunnel.com", true),
@@ -121,28 +121,28 @@ mod tests {
         ] {
             assert_eq!(region.matches(text), expected, "{text}");
         }
-        let build = Glob::new(Reach::Body, "build-?.ci");
+        let build = Glob::new(Prefix::Body, "build-?.ci");
         assert!(build.matches("build-1.ci"));
         assert!(!build.matches("build-.ci") && !build.matches("build-12.ci"));
     }
 
     #[test]
     fn prefixes_expand() {
-        let below = Glob::new(Reach::Below, "a*.b");
+        let below = Glob::new(Prefix::Below, "a*.b");
         assert!(below.matches("x.a1.b") && !below.matches("a1.b") && !below.matches(".a1.b"));
-        let both = Glob::new(Reach::BodyAndBelow, "a*.b");
+        let both = Glob::new(Prefix::BodyAndBelow, "a*.b");
         assert!(both.matches("x.a1.b") && both.matches("a1.b"));
     }
 
     #[test]
     fn over_addresses() {
         for (glob, expected) in [
-            (Glob::new(Reach::Body, "192.168.*"), true),
-            (Glob::new(Reach::Below, "0.1"), true),
-            (Glob::new(Reach::Body, "2001:db8:*"), true),
-            (Glob::new(Reach::Body, "*1*"), false),
-            (Glob::new(Reach::Body, "*.*"), false),
-            (Glob::new(Reach::Body, "10.*.example"), false),
+            (Glob::new(Prefix::Body, "192.168.*"), true),
+            (Glob::new(Prefix::Below, "0.1"), true),
+            (Glob::new(Prefix::Body, "2001:db8:*"), true),
+            (Glob::new(Prefix::Body, "*1*"), false),
+            (Glob::new(Prefix::Body, "*.*"), false),
+            (Glob::new(Prefix::Body, "10.*.example"), false),
         ] {
             assert_eq!(glob.is_over_address(), expected, "{glob}");
         }

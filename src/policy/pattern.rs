@@ -27,7 +27,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use super::glob::{Glob, Reach};
+use super::glob::{Glob, Prefix};
 use crate::net::{DnsName, DnsNameError, Host, Port, PortError, to_a_labels};
 
 /// A pattern of `allowed_domains`, `denied_domains` or `domains`, canonical.
@@ -312,38 +312,38 @@ fn parse_shape(text: &str) -> Result<Shape, PatternError> {
     if text == "*" {
         return Ok(Shape::Any);
     }
-    let (reach, body) = if let Some(body) = text.strip_prefix("**.") {
-        (Reach::BodyAndBelow, body)
+    let (prefix, body) = if let Some(body) = text.strip_prefix("**.") {
+        (Prefix::BodyAndBelow, body)
     } else if let Some(body) = text.strip_prefix("*.") {
-        (Reach::Below, body)
+        (Prefix::Below, body)
     } else {
-        (Reach::Body, text.as_str())
+        (Prefix::Body, text.as_str())
     };
     if body.contains("**") {
         return Err(PatternError::DoubleStar);
     }
-    if reach == Reach::BodyAndBelow && body == "*" {
+    if prefix == Prefix::BodyAndBelow && body == "*" {
         return Err(PatternError::Everything);
     }
     if body.starts_with('.') {
         return Err(PatternError::LeadingDot);
     }
     if body.contains(['*', '?']) {
-        return Ok(Shape::Glob(check_glob(Glob::new(reach, body), body)?));
+        return Ok(Shape::Glob(check_glob(Glob::new(prefix, body), body)?));
     }
     if let Ok(address) = body.parse::<std::net::Ipv4Addr>() {
-        return match reach {
-            Reach::Body => Ok(Shape::Address(IpAddr::V4(address))),
-            Reach::Below | Reach::BodyAndBelow => Err(PatternError::WildcardBeforeAddress),
+        return match prefix {
+            Prefix::Body => Ok(Shape::Address(IpAddr::V4(address))),
+            Prefix::Below | Prefix::BodyAndBelow => Err(PatternError::WildcardBeforeAddress),
         };
     }
-    match (DnsName::parse(body.as_bytes()), reach) {
-        (Ok(name), Reach::Body) => Ok(Shape::Exact(name)),
-        (Ok(name), Reach::Below) => Ok(Shape::Subdomains(name)),
-        (Ok(name), Reach::BodyAndBelow) => Ok(Shape::Tree(name)),
+    match (DnsName::parse(body.as_bytes()), prefix) {
+        (Ok(name), Prefix::Body) => Ok(Shape::Exact(name)),
+        (Ok(name), Prefix::Below) => Ok(Shape::Subdomains(name)),
+        (Ok(name), Prefix::BodyAndBelow) => Ok(Shape::Tree(name)),
         // `*.0.1` can match no name, but it does match addresses.
-        (Err(DnsNameError::Numeric), Reach::Below) if is_address_tail(body) => {
-            Ok(Shape::Glob(Glob::new(reach, body)))
+        (Err(DnsNameError::Numeric), Prefix::Below) if is_address_tail(body) => {
+            Ok(Shape::Glob(Glob::new(prefix, body)))
         }
         (Err(error), _) => Err(error.into()),
     }

@@ -16,7 +16,7 @@ pub(super) struct Chunks {
 
 /// What a piece of a body turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum Scanned {
     /// That many bytes are of the body, which goes on.
     More(usize),
     /// That many bytes are of the body, and it ends there.
@@ -71,7 +71,7 @@ impl Chunks {
     /// # Errors
     ///
     /// The body breaks the grammar; nothing of this piece may be passed on.
-    pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<Progress, ChunkError> {
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, ChunkError> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if let State::Data(left) = self.state {
@@ -83,10 +83,10 @@ impl Chunks {
             at += 1;
             match self.step(byte)? {
                 Some(state) => self.state = state,
-                None => return Ok(Progress::End(at)),
+                None => return Ok(Scanned::End(at)),
             }
         }
-        Ok(Progress::More(bytes.len()))
+        Ok(Scanned::More(bytes.len()))
     }
 
     /// The state after a byte; none at the end of the body.
@@ -155,7 +155,7 @@ fn hex(byte: u8) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn scan_whole(body: &str) -> Result<Progress, ChunkError> {
+    fn scan_whole(body: &str) -> Result<Scanned, ChunkError> {
         Chunks::new().scan(body.as_bytes())
     }
 
@@ -166,9 +166,9 @@ mod tests {
             ("5\r\nhello\r\n0\r\n\r\nGET", 15),
             ("A;ext=\"1\"\r\n0123456789\r\n000\r\nTrailer: x\r\n\r\n", 42),
         ] {
-            assert_eq!(scan_whole(body), Ok(Progress::End(end)), "{body:?}");
+            assert_eq!(scan_whole(body), Ok(Scanned::End(end)), "{body:?}");
         }
-        assert_eq!(scan_whole("5\r\nhel"), Ok(Progress::More(6)));
+        assert_eq!(scan_whole("5\r\nhel"), Ok(Scanned::More(6)));
     }
 
     #[test]
@@ -177,8 +177,8 @@ mod tests {
         for cut in 0..body.len() {
             let mut chunks = Chunks::new();
             let (head, tail) = body.split_at(cut);
-            assert_eq!(chunks.scan(head), Ok(Progress::More(cut)));
-            assert_eq!(chunks.scan(tail), Ok(Progress::End(tail.len())));
+            assert_eq!(chunks.scan(head), Ok(Scanned::More(cut)));
+            assert_eq!(chunks.scan(tail), Ok(Scanned::End(tail.len())));
         }
     }
 

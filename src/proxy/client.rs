@@ -31,7 +31,7 @@ pub(super) struct Client {
 
 /// What the gate found out about a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Head {
+pub(super) enum HeadKind {
     /// A request, after which the next one may follow.
     Ordinary,
     /// CONNECT, or a request for WebSocket.
@@ -71,12 +71,12 @@ impl Client {
     /// # Errors
     ///
     /// The gate refused it.
-    pub(super) fn next_head(&self) -> Result<Head, HeadError> {
+    pub(super) fn next_head(&self) -> Result<HeadKind, HeadError> {
         let number = self.heads.fetch_add(1, Ordering::Relaxed) + 1;
         match self.report.refusal_of(number) {
             Some(error) => Err(error),
-            None if self.report.is_switching(number) => Ok(Head::Switching),
-            None => Ok(Head::Ordinary),
+            None if self.report.is_switching(number) => Ok(HeadKind::Switching),
+            None => Ok(HeadKind::Ordinary),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use super::{
     admit::subject,
     body::ReplyBody,
-    client::{Client, Head},
+    client::{Client, HeadKind},
     connect::connect,
     forward::forward,
     gate::Gate,
@@ -71,12 +71,12 @@ async fn answer(client: &Arc<Client>, request: Request<Incoming>) -> Response<Re
     };
     // What is not read to its end would be taken for the next request.
     let after = match (head, request.body().is_end_stream()) {
-        (Head::Ordinary, true) => After::KeepAlive,
-        (Head::Ordinary, false) | (Head::Switching, _) => After::Close,
+        (HeadKind::Ordinary, true) => After::KeepAlive,
+        (HeadKind::Ordinary, false) | (HeadKind::Switching, _) => After::Close,
     };
     let connect = request.method() == Method::CONNECT;
     match route(client, request, head).await {
-        Ok(response) if head == Head::Switching && !connect => closed_unless_switched(response),
+        Ok(response) if head == HeadKind::Switching && !connect => closed_unless_switched(response),
         Ok(response) => response,
         Err(refusal) => refusal.into_response(after),
     }
@@ -93,7 +93,7 @@ fn closed_unless_switched(mut response: Response<ReplyBody>) -> Response<ReplyBo
 async fn route(
     client: &Arc<Client>,
     request: Request<Incoming>,
-    head: Head,
+    head: HeadKind,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let policy = client.context().policy();
     if !client.is_listed(&policy) {

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use super::{
     admit::{Admission, admit, check_host},
     body::{Answer, Keep, Progress, ReplyBody, Upload},
-    client::{Client, Head},
+    client::{Client, HeadKind},
     fields,
     refusal::{BadRequest, OriginFailure, Refusal},
     tunnel::{Leg, Tunnel},
@@ -48,11 +48,11 @@ use crate::{
 pub(super) async fn forward(
     client: &Arc<Client>,
     mut request: Request<Incoming>,
-    head: Head,
+    head: HeadKind,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let authority = target(&request)?;
     let mut admission = admit(client, Protocol::Http, request.method(), &authority)?;
-    let upgrade = (head == Head::Switching).then(|| hyper::upgrade::on(&mut request));
+    let upgrade = (head == HeadKind::Switching).then(|| hyper::upgrade::on(&mut request));
     let keep = match fields::binds_connection(request.headers(), &AUTHORIZATION) {
         true => Keep::Bound,
         false => Keep::Shared,
@@ -97,7 +97,7 @@ fn target(request: &Request<Incoming>) -> Result<Authority, BadRequest> {
 fn rewrite(
     request: Request<Incoming>,
     authority: &Authority,
-    head: Head,
+    head: HeadKind,
     client: &Client,
     uploaded: &Arc<Progress>,
 ) -> Request<RequestBody> {
@@ -109,7 +109,7 @@ fn rewrite(
     if let Ok(host) = HeaderValue::try_from(authority.to_host_field(Port::HTTP)) {
         parts.headers.insert(HOST, host);
     }
-    if head == Head::Switching {
+    if head == HeadKind::Switching {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    chunks::{Chunks, Progress},
+    chunks::{Chunks, Scanned},
     head::{self, Framing, HeadError, HeadLimits},
 };
 
@@ -151,8 +151,8 @@ impl Gate {
                 }
             }
             Stage::Chunked(chunks) => match chunks.scan(&self.held) {
-                Ok(Progress::More(length)) => self.cleared = length,
-                Ok(Progress::End(length)) => {
+                Ok(Scanned::More(length)) => self.cleared = length,
+                Ok(Scanned::End(length)) => {
                     self.cleared = length;
                     self.stage = Stage::Head;
                 }

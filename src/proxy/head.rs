@@ -84,6 +84,41 @@ pub(super) struct HeadLimits {
     pub(super) fields: usize,
 }
 
+/// What the request line means for framing.
+#[derive(Debug, Clone, Copy)]
+struct RequestLine {
+    connect: bool,
+    get: bool,
+    http11: bool,
+}
+
+/// The fields that say where a message ends.
+#[derive(Debug, Default)]
+struct FramingFields {
+    length: Option<u64>,
+    chunked: bool,
+    upgrade: Upgrade,
+    connection_upgrade: bool,
+}
+
+/// What the `Upgrade` fields ask for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Upgrade {
+    #[default]
+    Nothing,
+    /// Something that is not granted, or several things.
+    Other,
+    Websocket,
+}
+
+/// Lines between CRLFs; a carriage return or line feed on its own is an error.
+struct Lines<'a> {
+    rest: Option<&'a [u8]>,
+}
+
+/// Longer than any method in the IANA registry; one without end is an attack.
+const MAX_METHOD: usize = 32;
+
 /// Where a head ends, if it is all there; lines are looked at from `from` on.
 ///
 /// # Errors
@@ -137,14 +172,6 @@ pub(super) fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, HeadErro
         }
     }
     framing.decide(request)
-}
-
-/// What the request line means for framing.
-#[derive(Debug, Clone, Copy)]
-struct RequestLine {
-    connect: bool,
-    get: bool,
-    http11: bool,
 }
 
 fn check_request_line(line: &[u8]) -> Result<RequestLine, HeadError> {
@@ -214,25 +241,6 @@ fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
     Ok((name, value.trim_ascii()))
 }
 
-/// The fields that say where a message ends.
-#[derive(Debug, Default)]
-struct FramingFields {
-    length: Option<u64>,
-    chunked: bool,
-    upgrade: Upgrade,
-    connection_upgrade: bool,
-}
-
-/// What the `Upgrade` fields ask for.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Upgrade {
-    #[default]
-    Nothing,
-    /// Something that is not granted, or several things.
-    Other,
-    Websocket,
-}
-
 impl FramingFields {
     fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
         if name.eq_ignore_ascii_case(b"content-length") {
@@ -269,9 +277,7 @@ impl FramingFields {
             (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
         }
     }
-}
 
-impl FramingFields {
     /// Whether the request asks for WebSocket (RFC 6455 §4.1) and for nothing else. Other upgrades
     /// are not granted, so the request is an ordinary one.
     fn asks_for_websocket(&self, request: RequestLine) -> bool {
@@ -297,11 +303,6 @@ pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(legal)
 }
 
-/// Lines between CRLFs; a carriage return or line feed on its own is an error.
-struct Lines<'a> {
-    rest: Option<&'a [u8]>,
-}
-
 impl<'a> Iterator for Lines<'a> {
     type Item = Result<&'a [u8], HeadError>;
 
@@ -316,9 +317,6 @@ impl<'a> Iterator for Lines<'a> {
         Some(Ok(line))
     }
 }
-
-/// Longer than any method in the IANA registry; one without end is an attack.
-const MAX_METHOD: usize = 32;
 
 #[cfg(test)]
 mod tests {

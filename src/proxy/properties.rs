@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    chunks::{Chunks, Progress},
+    chunks::{Chunks, Scanned},
     gate::{Gate, Report},
     head::{self, Framing, HeadLimits},
 };
@@ -122,10 +122,10 @@ proptest! {
         let mut scanner = Chunks::new();
         let mut at = 0;
         for cut in cuts {
-            prop_assert_eq!(scanner.scan(&all[at..cut]), Ok(Progress::More(cut - at)));
+            prop_assert_eq!(scanner.scan(&all[at..cut]), Ok(Scanned::More(cut - at)));
             at = cut;
         }
-        prop_assert_eq!(scanner.scan(&all[at..]), Ok(Progress::End(body.len() - at)));
+        prop_assert_eq!(scanner.scan(&all[at..]), Ok(Scanned::End(body.len() - at)));
     }
 
     /// Neither panics, whatever the bytes.

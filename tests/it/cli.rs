@@ -174,6 +174,32 @@ fn validate_reports_everything_at_once() {
 }
 
 #[test]
+fn a_misspelt_or_forgotten_table_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("requirements.toml");
+    for (text, cure) in [
+        ("[experimental_netwrok]\ndenied_domains = [\"x.test\"]\n", "experimental_network"),
+        ("denied_domains = [\"x.test\"]\n", "[experimental_network]"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let output = exeat(&["validate", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(78));
+        assert!(stderr(&output).contains(cure), "{}", stderr(&output));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_no_policy_to_serve() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let output = exeat(&["serve", "--requirements", pipe.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).contains("not a regular file"), "{}", stderr(&output));
+}
+
+#[test]
 fn strict_takes_warnings_for_errors() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("requirements.toml");
@@ -241,6 +267,10 @@ fn settings_with_unknown_keys_stop_the_start() {
     let output = exeat(&["serve", "--preset", "agent", "--settings", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(78));
     assert!(stderr(&output).contains("the nearest key is `http`"), "{}", stderr(&output));
+    std::fs::write(&path, "[limits]\nhead_fields = 4000000000\n").unwrap();
+    let output = exeat(&["serve", "--preset", "agent", "--settings", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).contains("from 1 to 1000"), "{}", stderr(&output));
 }
 
 #[tokio::test]

@@ -160,6 +160,8 @@ async fn requests_with_two_readings_are_refused() {
         ("GET https://ok.test/ HTTP/1.1\r\nHost: ok.test\r\n\r\n".into(), 400),
         ("GET / HTTP/1.1\r\nHost: ok.test\r\n\r\n".into(), 400),
         ("OPTIONS * HTTP/1.1\r\nHost: ok.test\r\n\r\n".into(), 400),
+        ("\x16\x03\x01\x02\x00\x01".into(), 400),
+        ("\x05\x01\x00".into(), 400),
         ("GET ftp://ok.test/ HTTP/1.1\r\nHost: ok.test\r\n\r\n".into(), 400),
         (format!("GET http://ok.test:{port}/ HTTP/2.0\r\nHost: ok.test\r\n\r\n"), 505),
         (format!("{line}{}\r\n", "X: y\r\n".repeat(101)), 431),

@@ -75,3 +75,25 @@ async fn broken_it_stops_the_start() {
     let error = App::start(settings(directory.path()), &system).err().unwrap().to_string();
     assert!(error.contains(system.to_str().unwrap()), "{error}");
 }
+
+#[tokio::test]
+async fn it_applies_as_soon_as_it_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = directory.path().join("requirements.toml");
+    let app = App::start(settings(directory.path()), &system).unwrap();
+    let address = app.address();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let hangup = Arc::new(Notify::new());
+    let shutdown = async {
+        stopped.await.ok();
+    };
+    let running = tokio::spawn(app.run(shutdown, Arc::clone(&hangup)));
+    assert_eq!(exchange(address, &connect_to("first.test")).await.status, 502);
+    fs::write(&system, denying("first.test")).unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while exchange(address, &connect_to("first.test")).await.status != 403 {
+        assert!(tokio::time::Instant::now() < deadline, "the deny never came into force");
+    }
+    stop.send(()).unwrap();
+    running.await.unwrap();
+}
