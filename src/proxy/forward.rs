@@ -103,8 +103,8 @@ fn rewrite(
 ) -> Request<RequestBody> {
     let (mut parts, body) = request.into_parts();
     fields::strip(&mut parts.headers);
-    // The library writes the length anew, in one spelling.
-    parts.headers.remove(CONTENT_LENGTH);
+    // The library writes the length anew, in one spelling, unless there is no body.
+    let length = parts.headers.remove(CONTENT_LENGTH);
     fields::add_via(&mut parts.headers, parts.version);
     if let Ok(host) = HeaderValue::try_from(authority.to_host_field(Port::HTTP)) {
         parts.headers.insert(HOST, host);
@@ -114,7 +114,12 @@ fn rewrite(
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
     let body = match body.is_end_stream() {
-        true => empty(),
+        true => {
+            if length.is_some() {
+                parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            empty()
+        }
         false => {
             if body.size_hint().exact().is_none() {
                 // Said explicitly, or the library sends no body with GET and its like.

@@ -18,12 +18,12 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::{
     chunks::{Chunks, Scanned},
-    head::{self, Framing, HeadError, HeadLimits},
+    head::{self, Framing, HeadError, HeadLimits, Switch},
 };
 
 /// A client's socket behind the check.
@@ -63,7 +63,7 @@ enum Stage {
     /// Passing a chunked body.
     Chunked(Chunks),
     /// CONNECT or a request for WebSocket has passed: what follows is held.
-    Switching,
+    Switching(Switch),
     /// A head was refused: nothing more is read.
     Refused,
 }
@@ -79,7 +79,11 @@ struct Stall {
 #[derive(Debug)]
 enum Linger {
     NotYet,
-    Draining(Pin<Box<Sleep>>),
+    /// Until nothing has come for a moment, or it has taken too long.
+    Draining {
+        quiet: Pin<Box<Sleep>>,
+        end: Pin<Box<Sleep>>,
+    },
     Done,
 }
 
@@ -92,8 +96,12 @@ const READ_BYTES: usize = 16 << 10;
 /// How much of what follows a CONNECT is held while the origin is dialled, in bytes.
 const MAX_EARLY_BYTES: usize = 64 << 10;
 
-/// How long a closing connection is read from, so that a reset does not destroy the answer.
-const LINGER: Duration = Duration::from_millis(500);
+/// A closing connection is read from until it has been quiet for that long, so that a reset does
+/// not destroy the answer; clients that write first and read afterwards come to read it.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Longer than that it is not read from.
+const MAX_LINGER: Duration = Duration::from_secs(30);
 
 impl Report {
     /// The refusal of the head with that number, counted from 1.
@@ -158,7 +166,7 @@ impl Gate {
                 }
                 Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             },
-            Stage::Switching | Stage::Refused => {}
+            Stage::Switching(_) | Stage::Refused => {}
         }
         Ok(())
     }
@@ -189,9 +197,9 @@ impl Gate {
             Ok(Framing::Length(0)) => Stage::Head,
             Ok(Framing::Length(length)) => Stage::Length(length),
             Ok(Framing::Chunked) => Stage::Chunked(Chunks::new()),
-            Ok(Framing::Switching) => {
+            Ok(Framing::Switching(switch)) => {
                 self.report.switching.get_or_init(|| self.heads);
-                Stage::Switching
+                Stage::Switching(switch)
             }
             Err(error) => {
                 self.report.refused.get_or_init(|| (self.heads, error));
@@ -233,7 +241,7 @@ impl Gate {
         self.held.is_empty()
             && match &self.stage {
                 Stage::Length(left) => *left >= room,
-                Stage::Head | Stage::Chunked(_) | Stage::Switching | Stage::Refused => false,
+                Stage::Head | Stage::Chunked(_) | Stage::Switching(_) | Stage::Refused => false,
             }
     }
 
@@ -291,9 +299,15 @@ impl AsyncRead for Gate {
             match gate.stage {
                 // The answer closes the connection; nothing will wake this up before.
                 Stage::Refused => return Poll::Pending,
-                // Read on, to notice a client that leaves, but not without bound.
-                Stage::Switching if gate.held.len() >= MAX_EARLY_BYTES => return Poll::Pending,
-                Stage::Head | Stage::Length(_) | Stage::Chunked(_) | Stage::Switching => {}
+                // Read on, to notice a client that leaves, but not without bound. A tunnel's origin
+                // is reached soon, or not at all; that of a WebSocket may take its time.
+                Stage::Switching(switch) if gate.held.len() >= MAX_EARLY_BYTES => {
+                    return match switch {
+                        Switch::Tunnel => Poll::Pending,
+                        Switch::Websocket => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+                    };
+                }
+                Stage::Head | Stage::Length(_) | Stage::Chunked(_) | Stage::Switching(_) => {}
             }
             if gate.may_bypass(out) {
                 return gate.poll_bypass(cx, out);
@@ -342,19 +356,25 @@ impl AsyncWrite for Gate {
             match &mut gate.linger {
                 Linger::NotYet => {
                     ready!(Pin::new(&mut gate.stream).poll_shutdown(cx))?;
+                    gate.cleared = 0;
                     gate.linger = match gate.ended {
                         true => Linger::Done,
-                        false => Linger::Draining(Box::pin(sleep(LINGER))),
+                        false => Linger::Draining {
+                            quiet: Box::pin(sleep(QUIET)),
+                            end: Box::pin(sleep(MAX_LINGER)),
+                        },
                     };
                 }
-                Linger::Draining(deadline) => {
-                    if deadline.as_mut().poll(cx).is_ready() {
+                Linger::Draining { quiet, end } => {
+                    if quiet.as_mut().poll(cx).is_ready() || end.as_mut().poll(cx).is_ready() {
                         gate.linger = Linger::Done;
                         continue;
                     }
                     gate.held.clear();
                     let more = ready!(gate.poll_fill(cx)).unwrap_or(false);
-                    if !more {
+                    if let (true, Linger::Draining { quiet, .. }) = (more, &mut gate.linger) {
+                        quiet.as_mut().reset(Instant::now() + QUIET);
+                    } else {
                         gate.linger = Linger::Done;
                     }
                 }

@@ -18,9 +18,18 @@ pub(super) enum Framing {
     Chunked,
     /// That many bytes; zero if there is no body.
     Length(u64),
-    /// CONNECT, or a request for WebSocket: what follows is HTTP only if it is not granted, and
+    /// CONNECT or a request for WebSocket: what follows is HTTP only if it is not granted, and
     /// then the connection is closed. So nothing that follows may be read as HTTP.
-    Switching,
+    Switching(Switch),
+}
+
+/// What a connection is to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Switch {
+    /// A tunnel. Clients may send early, and as much as they like.
+    Tunnel,
+    /// WebSocket. Nothing legitimate comes before the answer (RFC 6455 §4.1).
+    Websocket,
 }
 
 /// Why a head is refused.
@@ -271,9 +280,11 @@ impl FramingFields {
             (Some(_), true) => Err(HeadError::LengthAndCoding),
             (_, true) if !request.http11 => Err(HeadError::TransferEncoding),
             (Some(1..), false) | (None, true) if request.connect => Err(HeadError::ConnectBody),
-            (_, _) if request.connect => Ok(Framing::Switching),
+            (_, _) if request.connect => Ok(Framing::Switching(Switch::Tunnel)),
             (None, true) => Ok(Framing::Chunked),
-            (None | Some(0), false) if self.asks_for_websocket(request) => Ok(Framing::Switching),
+            (None | Some(0), false) if self.asks_for_websocket(request) => {
+                Ok(Framing::Switching(Switch::Websocket))
+            }
             (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
         }
     }
@@ -338,11 +349,11 @@ mod tests {
             ("POST http://a/ HTTP/1.1\nContent-Length: 12", Framing::Length(12)),
             ("POST http://a/ HTTP/1.1\ntRANSFER-eNCODING: Chunked", Framing::Chunked),
             ("POST http://a/ HTTP/1.1\nTransfer_Encoding: chunked", Framing::Length(0)),
-            ("CONNECT a:443 HTTP/1.1", Framing::Switching),
-            ("CONNECT a:443 HTTP/1.1\nContent-Length: 0", Framing::Switching),
+            ("CONNECT a:443 HTTP/1.1", Framing::Switching(Switch::Tunnel)),
+            ("CONNECT a:443 HTTP/1.1\nContent-Length: 0", Framing::Switching(Switch::Tunnel)),
             (
                 "GET http://a/ HTTP/1.1\nUpgrade: websocket\nConnection: x, upgrade",
-                Framing::Switching,
+                Framing::Switching(Switch::Websocket),
             ),
             ("GET http://a/ HTTP/1.1\nUpgrade: websocket", Framing::Length(0)),
             ("GET http://a/ HTTP/1.0\nUpgrade: websocket\nConnection: upgrade", Framing::Length(0)),

@@ -104,7 +104,7 @@ proptest! {
                 let text = std::str::from_utf8(&lengths[0]).unwrap();
                 prop_assert_eq!(text.parse(), Ok(length));
             }
-            Framing::Switching => prop_assert!(codings.is_empty()),
+            Framing::Switching(_) => prop_assert!(codings.is_empty()),
         }
     }
 

@@ -23,8 +23,9 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{admit::Admission, client::Client, gate::Gate};
 use crate::{observe::Ending, policy::Policy};
@@ -61,6 +62,9 @@ enum Broken {
     Reading,
     Writing,
 }
+
+/// How long a client whose origin failed is still read from.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Bytes moved at a time.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -110,6 +114,9 @@ impl Tunnel {
             ending = self.overseen(&meter) => ending,
             ending = both_ways(&mut client, &mut origin, &meter) => ending,
         };
+        if ending == Ending::OriginFailed {
+            linger(&mut client.stream).await;
+        }
         let sent = meter.sent.load(Ordering::Relaxed);
         let received = meter.received.load(Ordering::Relaxed);
         self.admission.trail.moved(sent, received);
@@ -150,20 +157,27 @@ impl Tunnel {
 async fn both_ways(client: &mut Leg, origin: &mut Leg, meter: &Meter) -> Ending {
     let (from_client, to_client) = client.stream.split();
     let (from_origin, to_origin) = origin.stream.split();
-    let early = std::mem::take(&mut client.early);
-    let up = pump(from_client, to_origin, early, &meter.sent, meter);
-    let early = std::mem::take(&mut origin.early);
-    let down = pump(from_origin, to_client, early, &meter.received, meter);
+    // Once the client has said all it has to say, nothing but its socket's error tells of a reset.
+    let client_done = CancellationToken::new();
     let up = async {
-        up.await.map_err(|broken| match broken {
-            Broken::Reading => Ending::ClientGone,
-            Broken::Writing => Ending::OriginFailed,
-        })
+        let early = std::mem::take(&mut client.early);
+        pump(from_client, to_origin, early, &meter.sent, meter, None).await.map_err(|broken| {
+            match broken {
+                Broken::Reading => Ending::ClientGone,
+                Broken::Writing => Ending::OriginFailed,
+            }
+        })?;
+        client_done.cancel();
+        Ok(())
     };
     let down = async {
-        down.await.map_err(|broken| match broken {
-            Broken::Reading => Ending::OriginFailed,
-            Broken::Writing => Ending::ClientGone,
+        let early = std::mem::take(&mut origin.early);
+        let watch = Some(&client_done);
+        pump(from_origin, to_client, early, &meter.received, meter, watch).await.map_err(|broken| {
+            match broken {
+                Broken::Reading => Ending::OriginFailed,
+                Broken::Writing => Ending::ClientGone,
+            }
         })
     };
     match tokio::try_join!(up, down) {
@@ -172,13 +186,24 @@ async fn both_ways(client: &mut Leg, origin: &mut Leg, meter: &Meter) -> Ending 
     }
 }
 
-/// One direction, to the end of the stream, which is passed on as a half-close.
+/// Lets what was sent arrive: closing a socket with unread bytes resets the connection.
+async fn linger(client: &mut TcpStream) {
+    let drained = async {
+        client.shutdown().await?;
+        tokio::io::copy(client, &mut tokio::io::sink()).await
+    };
+    timeout(LINGER, drained).await.ok();
+}
+
+/// One direction, to the end of the stream, which is passed on as a half-close. After `watch`,
+/// an error on the socket that is written to ends it too.
 async fn pump(
     from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     early: Bytes,
     moved: &AtomicU64,
     meter: &Meter,
+    watch: Option<&CancellationToken>,
 ) -> Result<(), Broken> {
     to.write_all(&early).await.map_err(|_| Broken::Writing)?;
     meter.count(moved, early.len());
@@ -186,8 +211,7 @@ async fn pump(
     loop {
         tokio::select! {
             readable = from.readable() => readable.map_err(|_| Broken::Reading)?,
-            // A peer that resets the connection takes nothing any more.
-            _ = to.ready(Interest::ERROR) => return Err(Broken::Writing),
+            () = reset(&to, watch) => return Err(Broken::Writing),
         }
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
         loop {
@@ -201,6 +225,17 @@ async fn pump(
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => return Err(Broken::Reading),
             }
+        }
+    }
+}
+
+/// Returns when the socket has an error, from the moment on that `watch` says.
+async fn reset(to: &WriteHalf<'_>, watch: Option<&CancellationToken>) {
+    match watch {
+        None => std::future::pending().await,
+        Some(watch) => {
+            watch.cancelled().await;
+            to.ready(Interest::ERROR).await.ok();
         }
     }
 }

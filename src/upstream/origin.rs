@@ -38,11 +38,13 @@ pub struct Origin {
 
 /// The task that moves a connection's bytes; it ends with its owner, whatever is under way.
 #[derive(Debug)]
-struct Driver(AbortHandle);
+struct Driver(Option<AbortHandle>);
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -67,7 +69,7 @@ impl Origin {
             // The request that is under way gets the same error.
             connection.with_upgrades().await.ok();
         });
-        Ok(Self { sender, peer, authority, driver: Driver(driver.abort_handle()) })
+        Ok(Self { sender, peer, authority, driver: Driver(Some(driver.abort_handle())) })
     }
 
     /// The address it is connected to.
@@ -117,10 +119,9 @@ impl Origin {
     }
 
     /// Lets go of a connection that the origin has switched to another protocol.
-    pub fn switched(self) {
-        let Self { driver, .. } = self;
+    pub fn switched(mut self) {
         // The driver hands the socket over and ends by itself.
-        std::mem::forget(driver);
+        self.driver.0 = None;
     }
 }
 

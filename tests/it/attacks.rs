@@ -386,3 +386,69 @@ async fn refusals_that_are_not_the_policys_are_recorded_too() {
     let denials = proxy.audit(1, |record| record["network.policy.decision"] == "deny").await;
     assert_eq!(denials[0]["network.policy.reason"], "client_not_listed");
 }
+
+#[tokio::test]
+async fn a_slow_reader_gets_what_a_resetting_origin_had_sent() {
+    let proxy = proxy().await;
+    let origin = RawOrigin::bind().await;
+    let mut client = connect_tunnel(proxy.address, &format!("ok.test:{}", origin.port())).await;
+    let mut server = origin.accept().await;
+    let blob = vec![7; 3_000_000];
+    let sent = blob.clone();
+    let sending = tokio::spawn(async move {
+        server.write_all(&sent).await.unwrap();
+        server.shutdown().await.unwrap();
+        server
+    });
+    // Part of it is read, so that the rest can be sent; then the client writes to an origin that
+    // closes for good, which answers with a reset.
+    let mut received = vec![0; 2_000_000];
+    client.read_exact(&mut received).await.unwrap();
+    drop(sending.await.unwrap());
+    client.write_all(b"late").await.unwrap();
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.unwrap();
+    received.extend(rest);
+    assert!(received == blob, "{} of {} bytes", received.len(), blob.len());
+}
+
+#[tokio::test]
+async fn a_client_that_writes_first_and_reads_afterwards_gets_an_early_answer() {
+    let proxy = proxy().await;
+    let origin = RawOrigin::bind().await;
+    let mut client = raw_connect(proxy.address).await;
+    let post = request("POST", origin.port(), "Content-Length: 4000000\r\n");
+    client.write_all(post.as_bytes()).await.unwrap();
+    let mut server = origin.accept().await;
+    read_head(&mut server).await;
+    server.write_all(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno").await.unwrap();
+    proxy.audit(1, |record| record["event.name"] == "exeat.end").await;
+    for _ in 0..40 {
+        client.write_all(&[1; 100_000]).await.unwrap();
+    }
+    let answer = read_answer(&mut client).await;
+    assert_eq!((answer.status, answer.text()), (401, "no".into()));
+}
+
+#[tokio::test]
+async fn a_length_of_zero_is_passed_on() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    exchange(proxy.address, request("POST", origin.port(), "Content-Length: 0\r\n").as_bytes())
+        .await;
+    let fields = origin.requests()[0]["fields"].to_string();
+    assert!(fields.contains("[\"content-length\",\"0\"]"), "{fields}");
+}
+
+#[tokio::test]
+async fn a_websocket_client_that_floods_before_the_answer_is_dropped() {
+    let proxy = proxy().await;
+    let origin = RawOrigin::bind().await;
+    let mut client = raw_connect(proxy.address).await;
+    client.write_all(request("GET", origin.port(), WEBSOCKET).as_bytes()).await.unwrap();
+    let mut server = origin.accept().await;
+    read_head(&mut server).await;
+    client.write_all(&vec![0; 200_000]).await.ok();
+    assert_eq!(rest_of(&mut server).await, b"");
+    let ends = proxy.audit(1, |record| record["event.name"] == "exeat.end").await;
+    assert_eq!(ends[0]["exeat.ending"], "client_gone");
+}
