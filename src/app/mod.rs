@@ -8,6 +8,7 @@ mod reload;
 use std::{
     borrow::Cow,
     future::Future,
+    hash::{BuildHasher as _, RandomState},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
@@ -123,7 +124,7 @@ impl App {
         let resolver = Resolver::new(&settings.dns, settings.timeouts.dns)?;
         let (audit, audit_end) =
             Audit::start(&settings.audit, settings.audit_queue, Arc::clone(&counters))?;
-        let policy = Policy::new(ruleset, egress.clone(), 1);
+        let policy = Policy::new(ruleset, egress.clone(), 1, random_seed());
         let (policies, policy) = watch::channel(Arc::new(policy));
         let limits = settings.limits;
         let drain = settings.timeouts.drain;
@@ -238,6 +239,12 @@ async fn finish(context: &Context, drain: Duration) {
         context.abort.cancel();
         timeout(ABORT_GRACE, context.tasks.wait()).await.ok();
     }
+}
+
+/// A seed for the policy's table, different in every call.
+#[must_use]
+pub fn random_seed() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 fn listen_address(settings: &Settings, ruleset: &Ruleset) -> Result<SocketAddr, StartError> {

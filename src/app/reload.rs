@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::watch;
 
+use super::random_seed;
 use crate::{
     observe::Counters,
     policy::{Egress, LineIndex, List, Policy, Problem},
@@ -40,7 +41,7 @@ impl Reloader {
             let applied = apply(&snapshot)?;
             let summary = summary(&source, &applied);
             warn(&source, &snapshot, &applied);
-            Ok((Policy::new(applied.ruleset, egress, generation), summary))
+            Ok((Policy::new(applied.ruleset, egress, generation, random_seed()), summary))
         });
         match compiled.await {
             Ok(Ok((policy, summary))) => self.swap(policy, &summary),

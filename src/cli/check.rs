@@ -14,6 +14,7 @@ use super::{
     settings::SettingsArgs,
 };
 use crate::{
+    app::random_seed,
     net::{Authority, AuthorityError, Host, Port, Target, TargetError},
     policy::{Policy, Reason, Rule},
     requirements,
@@ -122,7 +123,7 @@ fn load(
     let applied = requirements::apply(snapshot.chosen_layer(), snapshot.system_layer())
         .map_err(|rejected| show_rejected(&rejected))?;
     let egress = settings.egress();
-    Ok(Policy::new(applied.ruleset, egress, 1))
+    Ok(Policy::new(applied.ruleset, egress, 1, random_seed()))
 }
 
 /// Reads line by line, in constant memory; empty lines are skipped.

@@ -13,7 +13,11 @@ use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 /// RFC 1123 §2.1 letters, digits and inner hyphens, and `_`, which is seen in practice. At most
 /// 253 bytes, labels of at most 63 (RFC 1035 §2.3.4). Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DnsName(Arc<str>);
+pub struct DnsName {
+    text: Arc<str>,
+    /// Where the last two labels begin; zero if there are no more than two.
+    anchor: u8,
+}
 
 /// Why a text is not a host name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -82,13 +86,21 @@ impl DnsName {
         if has_a_label && !round_trips(&lower) {
             return Err(DnsNameError::ALabel);
         }
-        Ok(Self(lower.into()))
+        let anchor = u8::try_from(anchor_start(&lower)).unwrap_or(0);
+        Ok(Self { text: lower.into(), anchor })
     }
 
     /// The canonical text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The last two labels, or the only one. Rules are found by them, so they are looked for once,
+    /// when the name is parsed.
+    #[must_use]
+    pub fn anchor(&self) -> &str {
+        self.text.get(usize::from(self.anchor)..).unwrap_or(&self.text)
     }
 
     /// Whether this is `localhost` or a name under it, which never go to DNS (RFC 6761 §6.3).
@@ -101,7 +113,7 @@ impl DnsName {
     /// reserved for private use.
     #[must_use]
     pub fn is_in_local_zone(&self) -> bool {
-        !self.0.contains('.') || LOCAL_ZONES.iter().any(|zone| self.is_in(zone))
+        !self.text.contains('.') || LOCAL_ZONES.iter().any(|zone| self.is_in(zone))
     }
 
     /// Whether `inet_aton` and its relatives would read a text with this last label (in lower case)
@@ -116,7 +128,7 @@ impl DnsName {
 
     /// Whether this is the zone itself or a name under it.
     fn is_in(&self, zone: &str) -> bool {
-        self.0.strip_suffix(zone).is_some_and(|head| head.is_empty() || head.ends_with('.'))
+        self.text.strip_suffix(zone).is_some_and(|head| head.is_empty() || head.ends_with('.'))
     }
 }
 
@@ -139,13 +151,13 @@ const LOCAL_ZONES: &[&str] = &[
 
 impl fmt::Display for DnsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for DnsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.text, f)
     }
 }
 
@@ -165,6 +177,11 @@ pub fn to_a_labels(text: &str) -> Result<String, DnsNameError> {
         .to_ascii(text.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::Ignore)
         .map(|ascii| ascii.into_owned())
         .map_err(|_| DnsNameError::ALabel)
+}
+
+/// Where the last two labels begin. At most 253 bytes fit a name, so it fits a byte.
+fn anchor_start(name: &str) -> usize {
+    name.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1)
 }
 
 fn is_name_byte(byte: u8) -> bool {

@@ -10,14 +10,16 @@ use super::{
     Denial, Egress, List, Permit, Reason, Rule, RuleId, Ruleset, Shape, VettedAddress,
     decision::Exemption,
     matcher::{Candidate, Matcher},
+    table::{Table, Verdict},
 };
-use crate::net::{Authority, Host, IpClass, Port};
+use crate::net::{Authority, DnsName, Host, IpClass, Port};
 
 /// A policy in force: rules, switches, and the operator's exceptions.
 #[derive(Debug)]
 pub struct Policy {
     generation: u64,
     ruleset: Ruleset,
+    names: Table,
     deny: Matcher,
     allow: Matcher,
     egress: Egress,
@@ -43,12 +45,14 @@ enum Allowing {
 }
 
 impl Policy {
-    /// Makes a policy of rules. `generation` counts the policies of one process.
+    /// Makes a policy of rules. `generation` counts the policies of one process; `seed` should be
+    /// random, so that nobody can make rules or hosts collide in the table of names.
     #[must_use]
-    pub fn new(ruleset: Ruleset, egress: Egress, generation: u64) -> Self {
+    pub fn new(ruleset: Ruleset, egress: Egress, generation: u64, seed: u64) -> Self {
+        let names = Table::new(&ruleset.rules, seed);
         let deny = Matcher::new(&ruleset.rules, List::Deny);
         let allow = Matcher::new(&ruleset.rules, List::Allow);
-        Self { generation, ruleset, deny, allow, egress }
+        Self { generation, ruleset, names, deny, allow, egress }
     }
 
     /// Decides by name or literal, without DNS.
@@ -60,30 +64,11 @@ impl Policy {
         if !self.ruleset.enabled {
             return Err(Denial::built_in(Reason::ProxyDisabled));
         }
-        if let Some(rule) = self.denying_rule(&authority.host) {
-            return Err(Denial::by_rule(Reason::Denied, rule));
-        }
-        let locality = self.locality(&authority.host);
-        let mut too_wide = false;
-        let allowing = self.allow.candidates(&authority.host).filter(|candidate| {
-            let fits = self.opens(*candidate, locality);
-            too_wide |= !fits;
-            fits
-        });
-        match best(allowing, authority.port) {
-            Allowing::Rule(rule) => {
-                let exemption = match locality {
-                    Locality::Local => Exemption::NamedExactly,
-                    Locality::Zone | Locality::Public => Exemption::None,
-                };
-                Ok(Permit::new(authority.clone(), rule, exemption))
-            }
-            Allowing::OtherPort(rule) => Err(Denial::by_rule(Reason::PortNotAllowed, rule)),
-            Allowing::Nothing if too_wide || locality == Locality::Local => {
-                Err(Denial::built_in(Reason::NotAllowedLocal))
-            }
-            Allowing::Nothing => Err(Denial::built_in(Reason::NotAllowed)),
-        }
+        let Host::Name(name) = &authority.host else {
+            return self.weigh(authority, Verdict::Nothing);
+        };
+        let named = self.names.lookup(name);
+        self.settle(authority, name, named).unwrap_or_else(|| self.weigh(authority, named))
     }
 
     /// Judges one resolved address for a permit.
@@ -126,17 +111,80 @@ impl Policy {
         self.generation
     }
 
-    fn denying_rule(&self, host: &Host) -> Option<RuleId> {
-        let found = self.deny.candidates(host).next();
+    /// The table's answer, where nothing else has a say: the way of nearly every decision.
+    fn settle(
+        &self,
+        authority: &Authority,
+        name: &DnsName,
+        named: Verdict,
+    ) -> Option<Result<Permit, Denial>> {
+        match named {
+            Verdict::Deny(rule) => Some(Err(Denial::by_rule(Reason::Denied, rule))),
+            _ if name.is_localhost() || self.deny.has_wildcards() => None,
+            Verdict::Allow(rule) => Some(Ok(Permit::new(authority.clone(), rule, Exemption::None))),
+            Verdict::Nothing if !self.allow.has_wildcards() => {
+                Some(Err(Denial::built_in(Reason::NotAllowed)))
+            }
+            Verdict::Ask | Verdict::Nothing => None,
+        }
+    }
+
+    /// The whole order of a decision, `named` being what the table says about a name.
+    fn weigh(&self, authority: &Authority, named: Verdict) -> Result<Permit, Denial> {
+        if let Some(rule) = self.denying_rule(&authority.host, named) {
+            return Err(Denial::by_rule(Reason::Denied, rule));
+        }
+        let locality = self.locality(&authority.host);
+        let mut too_wide = false;
+        let allowing = self.allowing(&authority.host, named).filter(|candidate| {
+            let fits = self.opens(*candidate, locality);
+            too_wide |= !fits;
+            fits
+        });
+        match best(allowing, authority.port) {
+            Allowing::Rule(rule) => {
+                let exemption = match locality {
+                    Locality::Local => Exemption::NamedExactly,
+                    Locality::Zone | Locality::Public => Exemption::None,
+                };
+                Ok(Permit::new(authority.clone(), rule, exemption))
+            }
+            Allowing::OtherPort(rule) => Err(Denial::by_rule(Reason::PortNotAllowed, rule)),
+            Allowing::Nothing if too_wide || locality == Locality::Local => {
+                Err(Denial::built_in(Reason::NotAllowedLocal))
+            }
+            Allowing::Nothing => Err(Denial::built_in(Reason::NotAllowed)),
+        }
+    }
+
+    /// The most specific deny that matches.
+    fn denying_rule(&self, host: &Host, named: Verdict) -> Option<RuleId> {
+        if let Verdict::Deny(rule) = named {
+            return Some(rule);
+        }
+        let found = self.deny.unnamed(host).next();
         let found = found.or_else(|| match host {
             // A literal that embeds an IPv4 address is judged by that one too.
             Host::Ip(address) => {
                 let judged = IpClass::judged_address(*address, &self.egress.nat64);
-                self.deny.candidates(&Host::Ip(judged)).next()
+                self.deny.unnamed(&Host::Ip(judged)).next()
             }
             Host::Name(_) => None,
         });
         found.map(|candidate| candidate.rule)
+    }
+
+    /// The allows that match, most specific first.
+    fn allowing(&self, host: &Host, named: Verdict) -> impl Iterator<Item = Candidate> {
+        let first = match named {
+            Verdict::Allow(rule) => Some(Candidate { rule, port: None }),
+            Verdict::Ask | Verdict::Deny(_) | Verdict::Nothing => None,
+        };
+        let asked = match (named, host) {
+            (Verdict::Ask, Host::Name(name)) => Some(self.allow.named(name)),
+            _ => None,
+        };
+        first.into_iter().chain(asked.into_iter().flatten()).chain(self.allow.unnamed(host))
     }
 
     /// How local a host is under this policy, by its name or literal alone.
@@ -221,7 +269,7 @@ mod tests {
         let source = Arc::new(Source::file("/etc/requirements.toml"));
         let review = Review::of(format!("[experimental_network]\n{text}").as_bytes(), &source);
         let Outcome::Ruleset(ruleset) = review.outcome else { panic!("{:?}", review.problems) };
-        Policy::new(ruleset, egress, 1)
+        Policy::new(ruleset, egress, 1, 7)
     }
 
     fn verdict(policy: &Policy, target: &str) -> &'static str {

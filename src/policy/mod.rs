@@ -18,6 +18,7 @@ mod problem;
 pub mod reference;
 mod review;
 mod rule;
+mod table;
 
 pub use decision::{Denial, Permit, Reason, VettedAddress};
 pub use document::MAX_BYTES;

@@ -358,7 +358,7 @@ mod tests {
         let text = format!("[experimental_network]\nenabled = true\n{rules}\n");
         let review = Review::of(text.as_bytes(), &source);
         let Outcome::Ruleset(ruleset) = review.outcome else { panic!("{:?}", review.problems) };
-        let policy = Arc::new(Policy::new(ruleset, Egress::default(), 1));
+        let policy = Arc::new(Policy::new(ruleset, Egress::default(), 1, 7));
         let authority = Authority::parse_connect(target.as_bytes()).unwrap();
         let denial = policy.decide(&authority).unwrap_err();
         Refusal::Denied { authority, denial, policy }.into_response(After::Close)

@@ -98,7 +98,7 @@ mod tests {
                        denied_domains = [\"**.evil.test\"]\n";
         let applied = both(system).unwrap();
         assert_eq!(applied.system.unwrap().1, 1);
-        let policy = Policy::new(applied.ruleset, Egress::default(), 1);
+        let policy = Policy::new(applied.ruleset, Egress::default(), 1, 7);
         let decide =
             |target: &str| policy.decide(&Authority::parse_connect(target.as_bytes()).unwrap());
         let denial = decide("a.evil.test:443").unwrap_err();

@@ -269,7 +269,7 @@ impl Scene {
         let Outcome::Ruleset(ruleset) = review.outcome else {
             panic!("{self}{:?}", review.problems)
         };
-        (ruleset.clone(), Policy::new(ruleset, Egress::default(), 1))
+        (ruleset.clone(), Policy::new(ruleset, Egress::default(), 1, 7))
     }
 }
 
