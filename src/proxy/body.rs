@@ -5,7 +5,6 @@
 //! after its end has been recorded. Trailers are not passed on (RFC 9110 §6.5.1).
 
 use std::{
-    error::Error,
     pin::Pin,
     sync::{
         Arc,
@@ -38,9 +37,8 @@ pub(super) enum ReplyBody {
 /// What an origin is sent: the client's body, counted, with a deadline for standing still.
 #[derive(Debug)]
 pub(super) struct Upload {
-    inner: Incoming,
+    inner: Moving,
     progress: Arc<Progress>,
-    idle: IdleTimer,
 }
 
 /// How far a client's body has come; shared with the answer.
@@ -53,8 +51,7 @@ pub(super) struct Progress {
 /// An origin's answer on its way to the client.
 #[derive(Debug)]
 pub(super) struct Answer {
-    inner: Incoming,
-    idle: IdleTimer,
+    inner: Moving,
     trail: Trail,
     uploaded: Arc<Progress>,
     /// Present until the answer is complete.
@@ -72,31 +69,37 @@ pub(super) enum Keep {
     Shared,
 }
 
-/// Why a body broke off.
-#[derive(Debug, thiserror::Error)]
-#[error("nothing moved for too long")]
-struct IdleError;
-
-/// Runs out when it is not pushed on for a while.
+/// A body as it comes in, without its trailers, that breaks off when it stands still for too long.
 #[derive(Debug)]
-struct IdleTimer {
-    after: Duration,
+struct Moving {
+    incoming: Incoming,
+    idle: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
-type BoxError = Box<dyn Error + Send + Sync>;
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("nothing moved for too long")]
+    Idle,
+    #[error(transparent)]
+    Sender(hyper::Error),
+}
 
-impl IdleTimer {
-    fn new(after: Duration) -> Self {
-        Self { after, timer: Box::pin(sleep(after)) }
+impl Moving {
+    fn new(incoming: Incoming, idle: Duration) -> Self {
+        Self { incoming, idle, timer: Box::pin(sleep(idle)) }
     }
 
-    fn push_on(&mut self) {
-        self.timer.as_mut().reset(Instant::now() + self.after);
-    }
-
-    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.timer.as_mut().poll(cx)
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            ready!(self.timer.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(Broken::Idle)));
+        };
+        self.timer.as_mut().reset(Instant::now() + self.idle);
+        // Trailers end the body, and nothing else.
+        let frame = frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers));
+        Poll::Ready(frame.map(|frame| frame.map_err(Broken::Sender)))
     }
 }
 
@@ -120,7 +123,7 @@ impl Progress {
 impl Upload {
     pub(super) fn new(inner: Incoming, progress: Arc<Progress>, idle: Duration) -> Self {
         progress.unfinished.store(true, Ordering::Relaxed);
-        Self { inner, progress, idle: IdleTimer::new(idle) }
+        Self { inner: Moving::new(inner, idle), progress }
     }
 }
 
@@ -134,16 +137,15 @@ impl Answer {
         client: Arc<Client>,
         keep: Keep,
     ) -> Self {
-        let idle = IdleTimer::new(idle);
-        let origin = Some(origin);
-        let mut answer = Self { inner, idle, trail, uploaded, origin, client, keep };
+        let (inner, origin) = (Moving::new(inner, idle), Some(origin));
+        let mut answer = Self { inner, trail, uploaded, origin, client, keep };
         answer.finish_if_ended();
         answer
     }
 
     /// The library stops asking once this is true, so it must be looked at after every frame.
     fn finish_if_ended(&mut self) {
-        if self.inner.is_end_stream() {
+        if self.is_end_stream() {
             self.finish(Ending::Complete);
         }
     }
@@ -173,77 +175,67 @@ impl Drop for Answer {
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
-            ready!(self.idle.poll_expired(cx));
-            return Poll::Ready(Some(Err(IdleError.into())));
-        };
-        let frame = without_trailers(frame);
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let frame = ready!(self.inner.poll_frame(cx));
         if let Some(Ok(frame)) = &frame {
-            self.idle.push_on();
             self.progress.moved.fetch_add(length(frame), Ordering::Relaxed);
         }
-        self.progress.finish_if(frame.is_none() || self.inner.is_end_stream());
-        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+        self.progress.finish_if(frame.is_none() || self.is_end_stream());
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.incoming.size_hint()
     }
 }
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
-            ready!(self.idle.poll_expired(cx));
-            self.finish(Ending::IdleTimeout);
-            return Poll::Ready(Some(Err(IdleError.into())));
-        };
-        let frame = without_trailers(frame);
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let frame = ready!(self.inner.poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
-                self.idle.push_on();
                 self.trail.moved(0, length(frame));
                 self.finish_if_ended();
             }
-            Some(Err(_)) => self.finish(Ending::OriginFailed),
+            Some(Err(Broken::Idle)) => self.finish(Ending::IdleTimeout),
+            Some(Err(Broken::Sender(_))) => self.finish(Ending::OriginFailed),
             None => self.finish(Ending::Complete),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.incoming.size_hint()
     }
 }
 
 impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Forwarded(answer) => Pin::new(answer.as_mut()).poll_frame(cx),
             Self::Text(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
@@ -263,13 +255,6 @@ impl Body for ReplyBody {
             Self::Text(text) => text.size_hint(),
         }
     }
-}
-
-/// Trailers end the body, and nothing else.
-fn without_trailers(
-    frame: Option<hyper::Result<Frame<Bytes>>>,
-) -> Option<hyper::Result<Frame<Bytes>>> {
-    frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers))
 }
 
 fn length(frame: &Frame<Bytes>) -> u64 {

@@ -126,7 +126,7 @@ fn rewrite(
                 parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
             let idle = client.context().timeouts.idle;
-            Upload::new(body, Arc::clone(uploaded), idle).boxed_unsync()
+            Upload::new(body, Arc::clone(uploaded), idle).map_err(Into::into).boxed_unsync()
         }
     };
     let mut outgoing = Request::new(body);
