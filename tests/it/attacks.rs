@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::support::{
     Origin, Proxy, ProxyBuilder, RawOrigin, Zone, connect_tunnel, exchange, raw_connect,
-    read_answer,
+    read_answer, read_head,
 };
 
 async fn proxy() -> Proxy {
@@ -18,14 +18,6 @@ async fn proxy() -> Proxy {
 
 fn request(method: &str, port: u16, more: &str) -> String {
     format!("{method} http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n{more}\r\n")
-}
-
-async fn read_head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    String::from_utf8(head).unwrap()
 }
 
 /// Everything an origin's socket still gets.
@@ -78,8 +70,7 @@ async fn no_stand_in_is_ever_written_into_a_tunnel() {
     let mut bytes = request("GET", origin.port(), WEBSOCKET).into_bytes();
     bytes.extend_from_slice(early);
     client.write_all(&bytes).await.unwrap();
-    let mut server = origin.accept().await;
-    read_head(&mut server).await;
+    let (mut server, _) = origin.accept_request().await;
     server
         .write_all(b"HTTP/1.1 101 Ok\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         .await
@@ -95,8 +86,7 @@ async fn an_origin_cannot_switch_to_another_protocol() {
     let origin = RawOrigin::bind().await;
     let mut client = raw_connect(proxy.address).await;
     client.write_all(request("GET", origin.port(), WEBSOCKET).as_bytes()).await.unwrap();
-    let mut server = origin.accept().await;
-    read_head(&mut server).await;
+    let (mut server, _) = origin.accept_request().await;
     server
         .write_all(b"HTTP/1.1 101 Ok\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
         .await
@@ -112,8 +102,7 @@ async fn an_upload_ends_with_its_answer() {
     let post = request("POST", origin.port(), "Content-Length: 1000000\r\n");
     client.write_all(post.as_bytes()).await.unwrap();
     client.write_all(b"first").await.unwrap();
-    let mut server = origin.accept().await;
-    read_head(&mut server).await;
+    let (mut server, _) = origin.accept_request().await;
     let mut first = [0; 5];
     server.read_exact(&mut first).await.unwrap();
     server.write_all(b"HTTP/1.1 200 Ok\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
@@ -132,14 +121,12 @@ async fn a_stalled_upload_holds_up_nobody_else() {
     let port = origin.port();
     let mut stalled = raw_connect(proxy.address).await;
     stalled.write_all(request("POST", port, "Content-Length: 100\r\n").as_bytes()).await.unwrap();
-    let mut server = origin.accept().await;
-    read_head(&mut server).await;
+    let (mut server, _) = origin.accept_request().await;
     server.write_all(b"HTTP/1.1 200 Ok\r\nContent-Length: 0\r\n\r\n").await.unwrap();
     assert_eq!(read_answer(&mut stalled).await.status, 200);
     let mut other = raw_connect(proxy.address).await;
     other.write_all(request("GET", port, "").as_bytes()).await.unwrap();
-    let mut fresh = origin.accept().await;
-    read_head(&mut fresh).await;
+    let (mut fresh, _) = origin.accept_request().await;
     fresh.write_all(b"HTTP/1.1 200 Ok\r\nContent-Length: 0\r\n\r\n").await.unwrap();
     assert_eq!(read_answer(&mut other).await.status, 200);
 }
@@ -156,8 +143,8 @@ async fn nothing_leaves_in_trailers() {
     );
     let body = "2\r\nhi\r\n0\r\nProxy-Authorization: Basic c2VjcmV0\r\nUpgrade: h2c\r\n\r\n";
     client.write_all(format!("{post}{body}").as_bytes()).await.unwrap();
-    let mut server = origin.accept().await;
-    let head = read_head(&mut server).await.to_lowercase();
+    let (mut server, head) = origin.accept_request().await;
+    let head = head.to_lowercase();
     assert!(!head.contains("trailer"), "{head}");
     let mut got = vec![0; "2\r\nhi\r\n0\r\n\r\n".len()];
     server.read_exact(&mut got).await.unwrap();
@@ -199,8 +186,7 @@ async fn answers_with_two_readings_are_not_passed_on() {
         let origin = RawOrigin::bind().await;
         let mut client = raw_connect(proxy.address).await;
         client.write_all(request("GET", origin.port(), "").as_bytes()).await.unwrap();
-        let mut server = origin.accept().await;
-        read_head(&mut server).await;
+        let (mut server, _) = origin.accept_request().await;
         let answer = format!("HTTP/1.1 200 Ok\r\n{framing}\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
         server.write_all(answer.as_bytes()).await.unwrap();
         assert_eq!(read_answer(&mut client).await.status, 502, "{framing}");
@@ -228,8 +214,7 @@ async fn a_request_is_replayed_once_at_most_and_only_if_safe() {
         for _ in 0..4 {
             let mut client = raw_connect(proxy.address).await;
             client.write_all(request("GET", port, "").as_bytes()).await.unwrap();
-            let mut server = origin.accept().await;
-            read_head(&mut server).await;
+            let (server, _) = origin.accept_request().await;
             clients.push(client);
             servers.push(server);
         }
@@ -247,8 +232,7 @@ async fn a_request_is_replayed_once_at_most_and_only_if_safe() {
             });
         }
         tokio::spawn(async move {
-            let mut fresh = origin.accept().await;
-            read_head(&mut fresh).await;
+            let (_fresh, _) = origin.accept_request().await;
             seen.send(()).ok();
         });
         let answer = exchange(proxy.address, request(method, port, "").as_bytes()).await;
@@ -274,8 +258,7 @@ async fn a_name_that_turns_private_is_not_reported_as_let_through() {
         .await;
     let mut client = raw_connect(proxy.address).await;
     client.write_all(request("GET", port, "").as_bytes()).await.unwrap();
-    let mut server = origin.accept().await;
-    read_head(&mut server).await;
+    let (mut server, _) = origin.accept_request().await;
     server.write_all(b"HTTP/1.1 200 Ok\r\nContent-Length: 0\r\n\r\n").await.unwrap();
     assert_eq!(read_answer(&mut client).await.status, 200);
     client.write_all(request("GET", port, "").as_bytes()).await.unwrap();
@@ -419,8 +402,7 @@ async fn a_client_that_writes_first_and_reads_afterwards_gets_an_early_answer() 
     let mut client = raw_connect(proxy.address).await;
     let post = request("POST", origin.port(), "Content-Length: 4000000\r\n");
     client.write_all(post.as_bytes()).await.unwrap();
-    let mut server = origin.accept().await;
-    read_head(&mut server).await;
+    let (mut server, _) = origin.accept_request().await;
     server.write_all(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno").await.unwrap();
     proxy.audit(1, |record| record["event.name"] == "exeat.end").await;
     for _ in 0..40 {
@@ -445,8 +427,7 @@ async fn a_websocket_client_that_floods_before_the_answer_is_dropped() {
     let origin = RawOrigin::bind().await;
     let mut client = raw_connect(proxy.address).await;
     client.write_all(request("GET", origin.port(), WEBSOCKET).as_bytes()).await.unwrap();
-    let mut server = origin.accept().await;
-    read_head(&mut server).await;
+    let (mut server, _) = origin.accept_request().await;
     client.write_all(&vec![0; 200_000]).await.ok();
     assert_eq!(rest_of(&mut server).await, b"");
     let ends = proxy.audit(1, |record| record["event.name"] == "exeat.end").await;

@@ -184,8 +184,7 @@ async fn a_kept_connection_that_the_origin_closed_is_replaced() {
     let mut client = raw_connect(proxy.address).await;
     for round in 0..3 {
         client.write_all(request.as_bytes()).await.unwrap();
-        let mut server = origin.accept().await;
-        read_request(&mut server).await;
+        let (mut server, _) = origin.accept_request().await;
         server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
         assert_eq!(read_answer(&mut client).await.status, 200, "round {round}");
         // Closed without a word, as origins do with idle connections.
@@ -201,8 +200,7 @@ async fn broken_origins() {
         let request =
             format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n");
         let serving = tokio::spawn(async move {
-            let mut server = origin.accept().await;
-            read_request(&mut server).await;
+            let (mut server, _) = origin.accept_request().await;
             server.write_all(answer.as_bytes()).await.unwrap();
         });
         let got = exchange(proxy.address, request.as_bytes()).await;
@@ -221,8 +219,7 @@ async fn an_answer_that_is_cut_off_is_not_complete() {
     let request = format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n");
     let mut client = raw_connect(proxy.address).await;
     client.write_all(request.as_bytes()).await.unwrap();
-    let mut server = origin.accept().await;
-    read_request(&mut server).await;
+    let (mut server, _) = origin.accept_request().await;
     server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await.unwrap();
     drop(server);
     let mut everything = Vec::new();
@@ -240,8 +237,7 @@ async fn a_client_that_leaves_cancels_the_request() {
     let request = format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n");
     let mut client = raw_connect(proxy.address).await;
     client.write_all(request.as_bytes()).await.unwrap();
-    let mut server = origin.accept().await;
-    read_request(&mut server).await;
+    let (mut server, _) = origin.accept_request().await;
     drop(client);
     let mut rest = Vec::new();
     server.read_to_end(&mut rest).await.unwrap();
@@ -262,8 +258,8 @@ async fn websocket_upgrades_pass() {
         format!("GET http://ok.test:{port}/ws HTTP/1.1\r\nHost: ok.test:{port}\r\n{UPGRADE}\r\n");
     let mut client = raw_connect(proxy.address).await;
     client.write_all(request.as_bytes()).await.unwrap();
-    let mut server = origin.accept().await;
-    let seen = read_request(&mut server).await.to_lowercase();
+    let (mut server, seen) = origin.accept_request().await;
+    let seen = seen.to_lowercase();
     assert!(seen.contains("upgrade: websocket") && seen.contains("connection: upgrade"), "{seen}");
     server
         .write_all(
@@ -317,8 +313,7 @@ async fn an_answer_without_length_ends_with_the_connection() {
     let origin = RawOrigin::bind().await;
     let port = origin.port();
     let serving = tokio::spawn(async move {
-        let mut server = origin.accept().await;
-        read_request(&mut server).await;
+        let (mut server, _) = origin.accept_request().await;
         server.write_all(b"HTTP/1.0 200 Fine indeed\r\nKeep-Alive: 1\r\n\r\nall").await.unwrap();
     });
     let request = format!("GET http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n");
@@ -327,12 +322,4 @@ async fn an_answer_without_length_ends_with_the_connection() {
     assert_eq!((answer.status, answer.phrase.as_str()), (200, "Fine indeed"));
     assert_eq!(answer.text(), "all");
     assert_eq!((answer.field("keep-alive"), answer.field("via")), (None, Some("1.0 exeat")));
-}
-
-async fn read_request(stream: &mut tokio::net::TcpStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    String::from_utf8(head).unwrap()
 }

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{DnsServer, Origin, ProxyBuilder, RawOrigin, Zone, connect_tunnel, exchange};
-
-fn get(host: &str, port: u16) -> Vec<u8> {
-    format!("GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n").into()
-}
+use crate::support::{
+    DnsServer, Origin, ProxyBuilder, RawOrigin, Zone, connect_tunnel, exchange, get,
+};
 
 const ALLOW: &str =
     "allowed_domains = [\"*.example\"]\ndenied_domains = [\"127.0.0.9\", \"9.9.*\"]";

@@ -12,13 +12,9 @@ use std::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
-    Origin, Proxy, ProxyBuilder, RawOrigin, connect_tunnel, eventually, exchange, raw_connect,
+    Origin, Proxy, ProxyBuilder, RawOrigin, connect_tunnel, eventually, exchange, get, raw_connect,
     read_answer, signal,
 };
-
-fn get(host: &str, port: u16) -> Vec<u8> {
-    format!("GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n").into()
-}
 
 async fn generation(proxy: &Proxy) -> u64 {
     proxy.health().await["policy"]["generation"].as_u64().unwrap()

@@ -8,7 +8,9 @@ mod raw;
 pub(crate) use dns::{DnsServer, Zone};
 pub(crate) use origin::{Origin, RawOrigin, TlsOrigin};
 pub(crate) use proxy::{Proxy, ProxyBuilder, signal};
-pub(crate) use raw::{Answer, connect as raw_connect, connect_tunnel, exchange, read_answer};
+pub(crate) use raw::{
+    Answer, connect as raw_connect, connect_tunnel, exchange, get, read_answer, read_head,
+};
 
 use std::time::Duration;
 

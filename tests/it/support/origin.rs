@@ -155,6 +155,13 @@ impl RawOrigin {
         self.address.port()
     }
 
+    /// The next connection, and the head of its first request.
+    pub(crate) async fn accept_request(&self) -> (TcpStream, String) {
+        let mut stream = self.accept().await;
+        let head = super::read_head(&mut stream).await;
+        (stream, head)
+    }
+
     pub(crate) async fn accept(&self) -> TcpStream {
         tokio::time::timeout(super::PATIENCE, self.listener.accept()).await.unwrap().unwrap().0
     }

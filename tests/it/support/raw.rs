@@ -79,12 +79,18 @@ pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answer {
     answer
 }
 
-async fn read_head(stream: &mut TcpStream) -> String {
+/// A GET in absolute-form, with `Host` and nothing else.
+pub(crate) fn get(host: &str, port: u16) -> Vec<u8> {
+    format!("GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n").into()
+}
+
+/// Reads the head of a request or an answer, empty line and all.
+pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        let byte = timeout(PATIENCE, stream.read_u8()).await.expect("an answer in time");
+        let byte = timeout(PATIENCE, stream.read_u8()).await.expect("a head in time");
         head.push(byte.unwrap_or_else(|error| {
-            panic!("no answer but {error} after {:?}", String::from_utf8_lossy(&head))
+            panic!("no head but {error} after {:?}", String::from_utf8_lossy(&head))
         }));
     }
     String::from_utf8(head).unwrap()
