@@ -2,7 +2,7 @@
 //! included; `?` is exactly one; anchored at both ends.
 //!
 //! Not a file glob: there are no classes, braces or escapes. The matcher takes at most
-//! pattern × text steps, so a hostile pair cannot run away.
+//! pattern × text steps for each dot of the text, so a hostile pair cannot run away.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
 //! All name rules of both lists in one table: the final verdict of a name for one hash and, on a
-//! miss, one cache line, whatever the number of rules and lists.
+//! miss, nearly always one cache line, whatever the number of rules and lists.
 //!
 //! # Layout
 //!
@@ -16,8 +16,8 @@
 //! is no such record, no rule speaks about the name. If there is, its `depths` say with how many
 //! labels deeper records exist under it, and only those are asked for, the deepest first.
 //!
-//! Names are always compared byte by byte: a tag is a hint, never an answer. The seed is random, so
-//! neither rule files nor hosts can be made to collide.
+//! Names are always compared byte by byte: a tag is a hint, never an answer. The seed is random,
+//! which makes it hard to write rules that collide; hosts are only looked up, never stored.
 //!
 //! Ports and wildcards inside labels are not in here: a record over which an allow with a port
 //! stands says [`Verdict::Ask`].
