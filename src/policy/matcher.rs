@@ -13,7 +13,7 @@ use crate::net::{DnsName, Host, Port};
 #[derive(Debug)]
 pub(super) struct Matcher {
     list: List,
-    /// Empty unless an allow is narrowed to a port: the table knows better.
+    /// Empty unless a name is narrowed to a port: the table knows better.
     names: BTreeMap<Box<str>, Node>,
     addresses: BTreeMap<IpAddr, Vec<Candidate>>,
     globs: Vec<(Glob, Candidate)>,
@@ -47,7 +47,8 @@ impl Matcher {
             any: Vec::new(),
         };
         let of_list = |rule: &Rule| rule.list == list;
-        let with_names = rules.iter().any(|rule| of_list(rule) && rule.pattern.port().is_some());
+        let narrows = |rule: &Rule| is_named(rule) && rule.pattern.port().is_some();
+        let with_names = rules.iter().any(|rule| of_list(rule) && narrows(rule));
         let ids = (0..).map(RuleId);
         let mut numbered: Vec<_> = ids
             .zip(rules)
