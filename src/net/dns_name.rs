@@ -103,6 +103,11 @@ impl DnsName {
         self.text.get(usize::from(self.anchor)..).unwrap_or(&self.text)
     }
 
+    /// The last two labels of a name's text, or of a suffix of it.
+    pub(crate) fn anchor_of(name: &str) -> &str {
+        name.get(anchor_start(name)..).unwrap_or(name)
+    }
+
     /// Whether this is `localhost` or a name under it, which never go to DNS (RFC 6761 §6.3).
     #[must_use]
     pub fn is_localhost(&self) -> bool {

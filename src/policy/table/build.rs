@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, hash::BuildHasher as _};
 use foldhash::quality::FixedState;
 
 use super::{EMPTY, Final, Line, SLOTS, Table, Verdict, depth_bit, tag_of};
-use crate::policy::{List, Rule, RuleId, Shape};
+use crate::{
+    net::DnsName,
+    policy::{List, Rule, RuleId, Shape},
+};
 
 /// What the rules at one base say by themselves, before anything is inherited.
 #[derive(Debug, Default, Clone, Copy)]
@@ -34,7 +37,7 @@ enum Reaches {
     Here,
 }
 
-/// Records a line holds on average: one in sixteen lines is full then.
+/// Records a line holds on average, at most: one in nine lines is full then, usually far fewer.
 const FILL: usize = 8;
 
 impl Table {
@@ -103,6 +106,9 @@ impl Table {
         }
     }
 
+    /// Adds a record, which always fits: a name has at most 253 bytes; the 64 MiB to which a policy
+    /// is read make less than 4 GiB of records, a second file beside it included; and `new` makes
+    /// more slots than there are records.
     fn insert(&mut self, name: &str, verdicts: Final) {
         let (Ok(offset), Ok(length)) = (u32::try_from(self.arena.len()), u8::try_from(name.len()))
         else {
@@ -159,10 +165,10 @@ impl Own {
             List::Allow => {
                 let allow = Allow { rule, port };
                 if here {
-                    keep_first(&mut self.allow_here, allow);
+                    self.allow_here.get_or_insert(allow);
                 }
                 if below {
-                    keep_first(&mut self.allow_below, allow);
+                    self.allow_below.get_or_insert(allow);
                 }
             }
             List::Deny => {
@@ -187,14 +193,6 @@ impl Line {
         };
         (*tag_at, *offset_at) = (tag, offset);
         true
-    }
-}
-
-/// The first allow stays, but if one of several is narrowed to a port, all must be asked.
-fn keep_first(kept: &mut Option<Allow>, next: Allow) {
-    match kept {
-        Some(first) => first.port |= next.port,
-        None => *kept = Some(next),
     }
 }
 
@@ -233,9 +231,5 @@ fn gather(rules: &[Rule]) -> Vec<(usize, &str, Own)> {
 
 /// The last two labels, if there are two.
 fn anchor_of(name: &str) -> Option<&str> {
-    let last = name.rfind('.')?;
-    match name.get(..last)?.rfind('.') {
-        Some(dot) => name.get(dot + 1..),
-        None => Some(name),
-    }
+    name.contains('.').then(|| DnsName::anchor_of(name))
 }
