@@ -46,6 +46,7 @@ pub(super) struct Upload {
 pub(super) struct Progress {
     moved: AtomicU64,
     unfinished: AtomicBool,
+    stalled: AtomicBool,
 }
 
 /// An origin's answer on its way to the client.
@@ -114,8 +115,13 @@ impl Progress {
         !self.unfinished.load(Ordering::Relaxed)
     }
 
+    /// Whether the client's body broke off because nothing moved.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
     /// Payload bytes since the last call.
-    fn take_moved(&self) -> u64 {
+    pub(super) fn take_moved(&self) -> u64 {
         self.moved.swap(0, Ordering::Relaxed)
     }
 }
@@ -182,8 +188,12 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let frame = ready!(self.inner.poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            self.progress.moved.fetch_add(length(frame), Ordering::Relaxed);
+        match &frame {
+            Some(Ok(frame)) => {
+                self.progress.moved.fetch_add(length(frame), Ordering::Relaxed);
+            }
+            Some(Err(Broken::Idle)) => self.progress.stalled.store(true, Ordering::Relaxed),
+            Some(Err(Broken::Sender(_))) | None => {}
         }
         self.progress.finish_if(frame.is_none() || self.is_end_stream());
         Poll::Ready(frame)

@@ -59,7 +59,7 @@ pub(super) async fn forward(
     };
     let uploaded = Arc::<Progress>::default();
     let outgoing = rewrite(request, &authority, head, client, &uploaded);
-    let exchange = Exchange { client, admission: &mut admission, keep };
+    let exchange = Exchange { client, admission: &mut admission, uploaded: &uploaded, keep };
     let (mut response, origin, keep) = exchange.run(outgoing).await?;
     admission.trail.answered(response.status().as_u16());
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -154,7 +154,15 @@ fn empty() -> RequestBody {
 struct Exchange<'a> {
     client: &'a Arc<Client>,
     admission: &'a mut Admission,
+    uploaded: &'a Progress,
     keep: Keep,
+}
+
+/// What was uploaded is recorded, also when the client goes away before the answer.
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        self.count_upload();
+    }
 }
 
 impl Exchange<'_> {
@@ -192,19 +200,32 @@ impl Exchange<'_> {
                         spare
                     }
                     (SendError::RequestBody, _) => {
-                        self.admission.trail.end(Ending::ClientGone);
+                        self.count_upload();
+                        self.admission.trail.end(match self.uploaded.is_stalled() {
+                            true => Ending::IdleTimeout,
+                            false => Ending::ClientGone,
+                        });
                         return Err(BadRequest::Body.into());
                     }
                     (SendError::HeadTooLarge, _) => {
-                        return Err(self.admission.fail(OriginFailure::HeadTooLarge));
+                        return Err(self.fail(OriginFailure::HeadTooLarge));
                     }
                     (SendError::BrokeOff | SendError::Protocol, _) => {
-                        return Err(self.admission.fail(OriginFailure::Protocol));
+                        return Err(self.fail(OriginFailure::Protocol));
                     }
                 },
-                Err(_) => return Err(self.admission.fail(OriginFailure::Timeout)),
+                Err(_) => return Err(self.fail(OriginFailure::Timeout)),
             };
         }
+    }
+
+    fn count_upload(&mut self) {
+        self.admission.trail.moved(self.uploaded.take_moved(), 0);
+    }
+
+    fn fail(&mut self, failure: OriginFailure) -> Refusal {
+        self.count_upload();
+        self.admission.fail(failure)
     }
 
     fn kept(&mut self) -> Option<Origin> {

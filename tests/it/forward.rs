@@ -230,6 +230,59 @@ async fn an_answer_that_is_cut_off_is_not_complete() {
 }
 
 #[tokio::test]
+async fn a_body_that_stands_still_ends() {
+    let proxy = ProxyBuilder::new("allowed_domains = [\"ok.test\"]")
+        .local("ok.test")
+        .settings("[timeouts]\nidle = \"200ms\"")
+        .start()
+        .await;
+    let origin = RawOrigin::bind().await;
+    let port = origin.port();
+    let head = format!("http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n");
+
+    // The origin's, on its way to the client.
+    let mut client = raw_connect(proxy.address).await;
+    client.write_all(format!("GET {head}\r\n").as_bytes()).await.unwrap();
+    let (mut server, _) = origin.accept_request().await;
+    server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await.unwrap();
+    let mut everything = Vec::new();
+    client.read_to_end(&mut everything).await.unwrap();
+    assert!(everything.ends_with(b"half"));
+    let ends = proxy.audit(1, |record| record["event.name"] == "exeat.end").await;
+    assert_eq!(ends[0]["exeat.ending"], "idle_timeout");
+    assert_eq!(ends[0]["exeat.bytes.received"], 4);
+
+    // The client's, on its way to the origin, which must not take the half for the whole.
+    let mut client = raw_connect(proxy.address).await;
+    client
+        .write_all(format!("POST {head}Content-Length: 10\r\n\r\nhalf").as_bytes())
+        .await
+        .unwrap();
+    let (mut server, _) = origin.accept_request().await;
+    let mut upload = Vec::new();
+    server.read_to_end(&mut upload).await.unwrap();
+    assert_eq!(upload, b"half");
+    let ends = proxy.audit(2, |record| record["event.name"] == "exeat.end").await;
+    assert_eq!(ends[1]["exeat.ending"], "idle_timeout");
+    assert_eq!(ends[1]["exeat.bytes.sent"], 4);
+}
+
+#[tokio::test]
+async fn an_upload_is_counted_though_its_client_leaves() {
+    let (proxy, origin) = (proxy().await, RawOrigin::bind().await);
+    let port = origin.port();
+    let head = format!("POST http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n");
+    let mut client = raw_connect(proxy.address).await;
+    client.write_all(format!("{head}Content-Length: 10\r\n\r\nhalf").as_bytes()).await.unwrap();
+    let (mut server, _) = origin.accept_request().await;
+    server.read_exact(&mut [0; 4]).await.unwrap();
+    drop(client);
+    let ends = proxy.audit(1, |record| record["event.name"] == "exeat.end").await;
+    assert_eq!(ends[0]["exeat.ending"], "client_gone");
+    assert_eq!(ends[0]["exeat.bytes.sent"], 4);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_cancels_the_request() {
     let proxy = proxy().await;
     let origin = RawOrigin::bind().await;
