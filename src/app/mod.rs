@@ -124,7 +124,7 @@ impl App {
         let resolver = Resolver::new(&settings.dns, settings.timeouts.dns)?;
         let (audit, audit_end) =
             Audit::start(&settings.audit, settings.audit_queue, Arc::clone(&counters))?;
-        let policy = Policy::new(ruleset, egress.clone(), 1, random_seed());
+        let policy = Policy::new(ruleset, egress.clone(), 1);
         let (policies, policy) = watch::channel(Arc::new(policy));
         let limits = settings.limits;
         let drain = settings.timeouts.drain;

@@ -41,7 +41,7 @@ impl Reloader {
             let applied = apply(&snapshot)?;
             let summary = summary(&source, &applied);
             warn(&source, &snapshot, &applied);
-            Ok((Policy::new(applied.ruleset, egress, generation, random_seed()), summary))
+            Ok((Policy::new(applied.ruleset, egress, generation), summary))
         });
         match compiled.await {
             Ok(Ok((policy, summary))) => self.swap(policy, &summary),
@@ -73,7 +73,7 @@ impl Reloader {
 ///
 /// The layer that cannot be used.
 pub(super) fn apply(snapshot: &Snapshot) -> Result<Applied, Rejected> {
-    requirements::apply(snapshot.chosen_layer(), snapshot.system_layer())
+    requirements::apply(snapshot.chosen_layer(), snapshot.system_layer(), random_seed())
 }
 
 /// A policy in one line: where from, how many rules, and what the system file adds.

@@ -50,7 +50,7 @@ struct Verdict<'a> {
 }
 
 /// The rule that allows, or the reason and the rule that denies, if one does.
-type Decided<'a> = Result<&'a Rule, (Reason, Option<&'a Rule>)>;
+type Decided<'a> = Result<Rule<'a>, (Reason, Option<Rule<'a>>)>;
 
 /// A verdict as JSON. Scripts rely on the names.
 #[derive(Serialize)]
@@ -120,10 +120,11 @@ fn load(
     let source = PolicySource::locate(&settings.chosen, Path::new(SYSTEM_FILE))
         .map_err(|error| complain(&error, Exit::Config))?;
     let snapshot = source.read().map_err(|error| complain(&error, Exit::Config))?;
-    let applied = requirements::apply(snapshot.chosen_layer(), snapshot.system_layer())
-        .map_err(|rejected| show_rejected(&rejected))?;
+    let applied =
+        requirements::apply(snapshot.chosen_layer(), snapshot.system_layer(), random_seed())
+            .map_err(|rejected| show_rejected(&rejected))?;
     let egress = settings.egress();
-    Ok(Policy::new(applied.ruleset, egress, 1, random_seed()))
+    Ok(Policy::new(applied.ruleset, egress, 1))
 }
 
 /// Reads line by line, in constant memory; empty lines are skipped.
@@ -190,8 +191,8 @@ impl Verdict<'_> {
 
     fn to_json(&self) -> Line<'_> {
         let (decision, reason, rule) = match &self.outcome {
-            Ok((_, Ok(by))) => ("allow", "allow".to_owned(), Some(*by)),
-            Ok((_, Err((reason, by)))) => ("deny", reason.as_str().to_owned(), *by),
+            Ok((_, Ok(by))) => ("allow", "allow".to_owned(), Some(by)),
+            Ok((_, Err((reason, by)))) => ("deny", reason.as_str().to_owned(), by.as_ref()),
             Err(error) => ("invalid", error.to_string(), None),
         };
         let authority = self.outcome.as_ref().ok().map(|(authority, _)| authority);
@@ -228,7 +229,7 @@ impl Verdict<'_> {
     }
 }
 
-fn place(rule: &Rule) -> String {
+fn place(rule: &Rule<'_>) -> String {
     format!("{} ({}:{})", rule.pattern, rule.source.path(), rule.line)
 }
 

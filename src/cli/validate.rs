@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{Exit, complain, policy::show};
 use crate::{
+    app::random_seed,
     policy::{LineIndex, List, Outcome, Problem, Review, Severity, Source},
     source::read_limited,
 };
@@ -115,7 +116,7 @@ impl Validate {
 fn review(path: &Path) -> io::Result<Report> {
     let bytes = read_limited(path)?;
     let name = path.to_string_lossy().into_owned();
-    let review = Review::of(&bytes, &Arc::new(Source::file(name.clone())));
+    let review = Review::of(&bytes, &Arc::new(Source::file(name.clone())), random_seed());
     let problems = review.problems;
     let (rules, is_policy) = match &review.outcome {
         Outcome::Ruleset(rules) => ((rules.count(List::Allow), rules.count(List::Deny)), true),

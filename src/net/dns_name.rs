@@ -17,6 +17,7 @@ pub struct DnsName {
     text: Arc<str>,
     /// Where the last two labels begin; zero if there are no more than two.
     anchor: u8,
+    labels: u8,
 }
 
 /// Why a text is not a host name.
@@ -75,8 +76,10 @@ impl DnsName {
         let lower: String = text.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
         let mut last = "";
         let mut has_a_label = false;
+        let mut labels = 0;
         for label in lower.split('.') {
             check_label(label)?;
+            labels += 1;
             has_a_label |= label.starts_with("xn--");
             last = label;
         }
@@ -87,7 +90,19 @@ impl DnsName {
             return Err(DnsNameError::ALabel);
         }
         let anchor = u8::try_from(anchor_start(&lower)).unwrap_or(0);
-        Ok(Self { text: lower.into(), anchor })
+        Ok(Self { text: lower.into(), anchor, labels })
+    }
+
+    /// Whether a text is a name in its canonical form already, at one look.
+    ///
+    /// No is no verdict: an `xn--` label needs more than a look, and so may the text.
+    #[must_use]
+    pub fn is_canonical(text: &[u8]) -> bool {
+        let mut labels = text.split(|byte| *byte == b'.');
+        let last_begins_a_name = labels
+            .next_back()
+            .is_some_and(|last| last.first().is_some_and(u8::is_ascii_lowercase) && is_plain(last));
+        text.len() <= Self::MAX_LEN && last_begins_a_name && labels.all(is_plain)
     }
 
     /// The canonical text.
@@ -101,6 +116,12 @@ impl DnsName {
     #[must_use]
     pub fn anchor(&self) -> &str {
         self.text.get(usize::from(self.anchor)..).unwrap_or(&self.text)
+    }
+
+    /// How many labels it has.
+    #[must_use]
+    pub fn labels(&self) -> usize {
+        usize::from(self.labels)
     }
 
     /// The last two labels of a name's text, or of a suffix of it.
@@ -187,6 +208,14 @@ pub fn to_a_labels(text: &str) -> Result<String, DnsNameError> {
 /// Where the last two labels begin. At most 253 bytes fit a name, so it fits a byte.
 fn anchor_start(name: &str) -> usize {
     name.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1)
+}
+
+/// A label of a canonical name that is no A-label.
+fn is_plain(label: &[u8]) -> bool {
+    let plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    !matches!(label, [] | [b'-', ..] | [.., b'-'] | [b'x', b'n', b'-', b'-', ..])
+        && label.len() <= 63
+        && label.iter().all(plain)
 }
 
 fn is_name_byte(byte: u8) -> bool {

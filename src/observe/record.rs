@@ -256,6 +256,7 @@ impl<'a> Line<'a> {
         rule: Option<RuleId>,
     ) -> Self {
         let rule = rule.and_then(|rule| subject.policy.rule(rule));
+        let rule = rule.as_ref();
         Self {
             timestamp: stamp(at),
             event,

@@ -13,6 +13,7 @@ use toml::{
 use super::{
     List, Problem,
     keys::{self, TABLE, Unknown},
+    lift::{Item, Lifted, lift},
 };
 use crate::net::Port;
 
@@ -33,9 +34,20 @@ pub(super) struct Network {
     pub(super) allow_non_loopback_proxy: Option<bool>,
     pub(super) http_port: Option<Port>,
     /// In the order of the file.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<Entries>,
     /// Where the list of allows begins, to point at when nothing in it matches.
     pub(super) allow_at: Option<usize>,
+}
+
+/// Patterns that stand together, under one key.
+#[derive(Debug)]
+pub(super) struct Entries {
+    /// The key, for messages.
+    pub(super) key: &'static str,
+    /// Plain strings, as places in the text.
+    pub(super) lifted: Vec<Item>,
+    /// What had to be read as TOML; it stands behind the plain ones.
+    pub(super) read: Vec<Entry>,
 }
 
 /// One pattern of a list.
@@ -44,8 +56,6 @@ pub(super) struct Entry {
     pub(super) text: String,
     pub(super) span: Range<usize>,
     pub(super) list: List,
-    /// The key it stands under, for messages.
-    pub(super) key: &'static str,
 }
 
 /// The largest policy file that is read, in bytes.
@@ -57,12 +67,12 @@ pub(super) fn read(bytes: &[u8]) -> (Document, Vec<Problem>) {
         Ok(text) => text,
         Err(problem) => return (Document::default(), vec![problem]),
     };
-    let (root, errors) = DeTable::parse_recoverable(text);
+    let lifted = lift(text);
+    let (root, errors) = DeTable::parse_recoverable(&lifted.rest);
     if !errors.is_empty() {
-        let problems = errors.iter().map(|error| syntax_problem(text, error)).collect();
-        return (Document::default(), problems);
+        return (Document::default(), syntax_problems(text, &errors));
     }
-    let mut reader = Reader::default();
+    let mut reader = Reader { problems: Vec::new(), lifted: &lifted };
     let mut document = Document::default();
     for (key, value) in in_file_order(root.get_ref()) {
         if key.get_ref() == TABLE {
@@ -74,6 +84,13 @@ pub(super) fn read(bytes: &[u8]) -> (Document, Vec<Problem>) {
         }
     }
     (document, reader.problems)
+}
+
+/// What is wrong with the text as it is written; `errors` are those of the text without its lists.
+fn syntax_problems(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
+    let (_, whole) = DeTable::parse_recoverable(text);
+    let errors = if whole.is_empty() { errors } else { whole.as_slice() };
+    errors.iter().map(|error| syntax_problem(text, error)).collect()
 }
 
 fn decode(bytes: &[u8]) -> Result<&str, Problem> {
@@ -91,6 +108,13 @@ fn decode(bytes: &[u8]) -> Result<&str, Problem> {
         Problem::error(at..at + 1, format!("byte 0x{byte:02x} at offset {at} is not valid UTF-8"))
             .with_help("save the file as UTF-8")
     })
+}
+
+/// A key that stands twice in `domains`, which is lifted out of what the TOML reader sees.
+pub(super) fn duplicate_key(text: &str, span: Range<usize>) -> Problem {
+    let quoted = shorten(text.get(span.clone()).unwrap_or(""));
+    Problem::error(span, format!("invalid TOML: duplicate key: `{quoted}`"))
+        .with_help("keep one of them")
 }
 
 fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
@@ -132,15 +156,15 @@ fn in_file_order<'t, 'i>(
 }
 
 /// Collects problems while it walks.
-#[derive(Default)]
-struct Reader {
+struct Reader<'l> {
     problems: Vec<Problem>,
+    lifted: &'l Lifted<'l>,
 }
 
 type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
 type Value<'i> = Spanned<DeValue<'i>>;
 
-impl Reader {
+impl Reader<'_> {
     fn network(&mut self, key: &Key<'_>, value: &Value<'_>) -> Network {
         let mut network = Network::default();
         let DeValue::Table(table) = value.get_ref() else {
@@ -169,14 +193,14 @@ impl Reader {
                 }
                 "allowed_domains" => {
                     network.allow_at.get_or_insert(at);
-                    self.list("allowed_domains", List::Allow, value, &mut network.entries);
+                    network.entries.push(self.list("allowed_domains", List::Allow, value));
                 }
                 "denied_domains" => {
-                    self.list("denied_domains", List::Deny, value, &mut network.entries);
+                    network.entries.push(self.list("denied_domains", List::Deny, value));
                 }
                 "domains" => {
                     network.allow_at.get_or_insert(at);
-                    self.domains(value, &mut network.entries);
+                    network.entries.push(self.domains(value));
                 }
                 "allow_unix_sockets" => self.socket_list(value),
                 "unix_sockets" => self.socket_table(value),
@@ -248,24 +272,29 @@ impl Reader {
         port
     }
 
-    fn list(&mut self, key: &'static str, list: List, value: &Value<'_>, out: &mut Vec<Entry>) {
+    fn list(&mut self, key: &'static str, list: List, value: &Value<'_>) -> Entries {
+        let lifted = self.lifted.list_at(value.span().start).to_vec();
+        let mut entries = Entries { key, lifted, read: Vec::new() };
         let DeValue::Array(array) = value.get_ref() else {
             self.wrong_type(key, "a list of patterns", value);
-            return;
+            return entries;
         };
         for item in array.iter() {
             let DeValue::String(text) = item.get_ref() else {
                 self.wrong_type(key, "a list of patterns, each a string", item);
                 continue;
             };
-            out.push(Entry { text: text.to_string(), span: item.span(), list, key });
+            entries.read.push(Entry { text: text.to_string(), span: item.span(), list });
         }
+        entries
     }
 
-    fn domains(&mut self, value: &Value<'_>, out: &mut Vec<Entry>) {
+    fn domains(&mut self, value: &Value<'_>) -> Entries {
+        let lifted = self.lifted.domains().to_vec();
+        let mut entries = Entries { key: "domains", lifted, read: Vec::new() };
         let DeValue::Table(table) = value.get_ref() else {
             self.wrong_type("domains", "a table of pattern = \"allow\" or \"deny\"", value);
-            return;
+            return entries;
         };
         for (key, verdict) in in_file_order(table) {
             let list = match verdict.get_ref() {
@@ -289,8 +318,9 @@ impl Reader {
                 }
             };
             let text = key.get_ref().to_string();
-            out.push(Entry { text, span: key.span(), list, key: "domains" });
+            entries.read.push(Entry { text, span: key.span(), list });
         }
+        entries
     }
 
     fn socket_list(&mut self, value: &Value<'_>) {

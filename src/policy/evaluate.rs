@@ -8,20 +8,21 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     Denial, Egress, List, Permit, Reason, Rule, RuleId, Ruleset, Shape, VettedAddress,
+    addresses::Addresses,
+    candidate::Candidate,
     decision::Exemption,
-    matcher::{Candidate, Matcher},
-    table::{Table, Verdict},
+    table::{AskId, Verdict},
 };
-use crate::net::{Authority, DnsName, Host, IpClass, Port};
+use crate::net::{Authority, Host, IpClass, Port};
 
 /// A policy in force: rules, switches, and the operator's exceptions.
 #[derive(Debug)]
 pub struct Policy {
     generation: u64,
     ruleset: Ruleset,
-    names: Table,
-    deny: Matcher,
-    allow: Matcher,
+    /// The rules about addresses; those about names are in the ruleset's table.
+    deny: Addresses,
+    allow: Addresses,
     egress: Egress,
 }
 
@@ -44,15 +45,20 @@ enum Allowing {
     Rule(RuleId),
 }
 
+/// The most specific allows met so far.
+struct Best {
+    port: Port,
+    fitting: Option<Candidate>,
+    on_other_ports: Option<Candidate>,
+}
+
 impl Policy {
-    /// Makes a policy of rules. `generation` counts the policies of one process; `seed` should be
-    /// random, so that nobody can make rules or hosts collide in the table of names.
+    /// Makes a policy of rules. `generation` counts the policies of one process.
     #[must_use]
-    pub fn new(ruleset: Ruleset, egress: Egress, generation: u64, seed: u64) -> Self {
-        let names = Table::new(&ruleset.rules, seed);
-        let deny = Matcher::new(&ruleset.rules, List::Deny);
-        let allow = Matcher::new(&ruleset.rules, List::Allow);
-        Self { generation, ruleset, names, deny, allow, egress }
+    pub fn new(ruleset: Ruleset, egress: Egress, generation: u64) -> Self {
+        let deny = Addresses::new(&ruleset.rules, List::Deny);
+        let allow = Addresses::new(&ruleset.rules, List::Allow);
+        Self { generation, ruleset, deny, allow, egress }
     }
 
     /// Decides by name or literal, without DNS.
@@ -64,11 +70,11 @@ impl Policy {
         if !self.ruleset.enabled {
             return Err(Denial::built_in(Reason::ProxyDisabled));
         }
-        let Host::Name(name) = &authority.host else {
-            return self.weigh(authority, Verdict::Nothing);
+        let verdict = match &authority.host {
+            Host::Name(name) => self.ruleset.table.lookup(&self.ruleset.rules, name),
+            Host::Ip(_) => self.ruleset.table.everywhere(),
         };
-        let named = self.names.lookup(name);
-        self.settle(authority, name, named).unwrap_or_else(|| self.weigh(authority, named))
+        self.settle(authority, verdict).unwrap_or_else(|| self.weigh(authority, verdict))
     }
 
     /// Judges one resolved address for a permit.
@@ -81,7 +87,7 @@ impl Policy {
         let judged = IpClass::judged_address(address, &self.egress.nat64);
         let denying = [address, judged]
             .into_iter()
-            .find_map(|address| self.deny.address_candidates(address).next());
+            .find_map(|address| self.deny.matching(address).into_iter().min());
         if let Some(candidate) = denying {
             return Err(Denial::by_rule(Reason::Denied, candidate.rule));
         }
@@ -95,8 +101,8 @@ impl Policy {
 
     /// The rule behind an id of this policy.
     #[must_use]
-    pub fn rule(&self, id: RuleId) -> Option<&Rule> {
-        self.ruleset.rules.get(usize::try_from(id.0).ok()?)
+    pub fn rule(&self, id: RuleId) -> Option<Rule<'_>> {
+        self.ruleset.rules.get(id)
     }
 
     /// The rules and switches it was made of.
@@ -112,36 +118,33 @@ impl Policy {
     }
 
     /// The table's answer, where nothing else has a say: the way of nearly every decision.
-    fn settle(
-        &self,
-        authority: &Authority,
-        name: &DnsName,
-        named: Verdict,
-    ) -> Option<Result<Permit, Denial>> {
-        match named {
+    #[inline]
+    fn settle(&self, authority: &Authority, verdict: Verdict) -> Option<Result<Permit, Denial>> {
+        let Host::Name(name) = &authority.host else { return None };
+        match verdict {
             Verdict::Deny(rule) => Some(Err(Denial::by_rule(Reason::Denied, rule))),
-            _ if name.is_localhost() || self.deny.has_wildcards() => None,
+            Verdict::Ask(_) => None,
+            _ if name.is_localhost() => None,
             Verdict::Allow(rule) => Some(Ok(Permit::new(authority.clone(), rule, Exemption::None))),
-            Verdict::Nothing if !self.allow.has_wildcards() => {
-                Some(Err(Denial::built_in(Reason::NotAllowed)))
-            }
-            Verdict::Ask | Verdict::Nothing => None,
+            Verdict::Nothing => Some(Err(Denial::built_in(Reason::NotAllowed))),
         }
     }
 
-    /// The whole order of a decision, `named` being what the table says about a name.
-    fn weigh(&self, authority: &Authority, named: Verdict) -> Result<Permit, Denial> {
-        if let Some(rule) = self.denying_rule(&authority.host, named) {
+    /// The whole order of a decision, `verdict` being what the table says.
+    #[cold]
+    fn weigh(&self, authority: &Authority, verdict: Verdict) -> Result<Permit, Denial> {
+        let Authority { host, port } = authority;
+        if let Some(rule) = self.denying_rule(host, verdict) {
             return Err(Denial::by_rule(Reason::Denied, rule));
         }
-        let locality = self.locality(&authority.host);
+        let locality = self.locality(host);
+        let mut best = Best { port: *port, fitting: None, on_other_ports: None };
         let mut too_wide = false;
-        let allowing = self.allowing(&authority.host, named).filter(|candidate| {
-            let fits = self.opens(*candidate, locality);
-            too_wide |= !fits;
-            fits
+        self.each_allow(host, verdict, |candidate| match self.opens(candidate, locality) {
+            true => best.consider(candidate),
+            false => too_wide = true,
         });
-        match best(allowing, authority.port) {
+        match best.allowing() {
             Allowing::Rule(rule) => {
                 let exemption = match locality {
                     Locality::Local => Exemption::NamedExactly,
@@ -158,33 +161,45 @@ impl Policy {
     }
 
     /// The most specific deny that matches.
-    fn denying_rule(&self, host: &Host, named: Verdict) -> Option<RuleId> {
-        if let Verdict::Deny(rule) = named {
-            return Some(rule);
-        }
-        let found = self.deny.unnamed(host).next();
-        let found = found.or_else(|| match host {
-            // A literal that embeds an IPv4 address is judged by that one too.
-            Host::Ip(address) => {
+    fn denying_rule(&self, host: &Host, verdict: Verdict) -> Option<RuleId> {
+        let found = match (verdict, host) {
+            (Verdict::Deny(rule), _) => return Some(rule),
+            (Verdict::Ask(ask), Host::Name(name)) => self.ruleset.table.denying(ask, name.as_str()),
+            (_, Host::Name(_)) => None,
+            (_, Host::Ip(address)) => {
+                // A literal that embeds an IPv4 address is judged by that one too.
                 let judged = IpClass::judged_address(*address, &self.egress.nat64);
-                self.deny.unnamed(&Host::Ip(judged)).next()
+                let of = |address: IpAddr| self.denying_address(address, verdict);
+                of(*address).or_else(|| of(judged))
             }
-            Host::Name(_) => None,
-        });
+        };
         found.map(|candidate| candidate.rule)
     }
 
-    /// The allows that match, most specific first.
-    fn allowing(&self, host: &Host, named: Verdict) -> impl Iterator<Item = Candidate> {
-        let first = match named {
-            Verdict::Allow(rule) => Some(Candidate { rule, port: None }),
-            Verdict::Ask | Verdict::Deny(_) | Verdict::Nothing => None,
+    fn denying_address(&self, address: IpAddr, verdict: Verdict) -> Option<Candidate> {
+        let glob = match verdict {
+            Verdict::Ask(ask) => self.ruleset.table.denying(ask, &address.to_string()),
+            Verdict::Allow(_) | Verdict::Deny(_) | Verdict::Nothing => None,
         };
-        let asked = match (named, host) {
-            (Verdict::Ask, Host::Name(name)) => Some(self.allow.named(name)),
-            _ => None,
+        self.deny.matching(address).into_iter().chain(glob).min()
+    }
+
+    /// Hands out the allows that match, in no order.
+    fn each_allow(&self, host: &Host, verdict: Verdict, mut take: impl FnMut(Candidate)) {
+        let mut asked = |ask: AskId, text: &str| {
+            self.ruleset.table.allowing(ask, text).for_each(&mut take);
         };
-        first.into_iter().chain(asked.into_iter().flatten()).chain(self.allow.unnamed(host))
+        match (verdict, host) {
+            (Verdict::Ask(ask), Host::Name(name)) => asked(ask, name.as_str()),
+            (Verdict::Ask(ask), Host::Ip(address)) => asked(ask, &address.to_string()),
+            (Verdict::Allow(rule), _) => {
+                Candidate::portless(&self.ruleset.rules, rule).into_iter().for_each(&mut take);
+            }
+            (Verdict::Deny(_) | Verdict::Nothing, _) => {}
+        }
+        if let Host::Ip(address) = host {
+            self.allow.matching(*address).into_iter().for_each(take);
+        }
     }
 
     /// How local a host is under this policy, by its name or literal alone.
@@ -245,17 +260,22 @@ impl Policy {
     }
 }
 
-fn best(candidates: impl Iterator<Item = Candidate>, port: Port) -> Allowing {
-    let mut other_port = Allowing::Nothing;
-    for candidate in candidates {
-        if candidate.port.is_none_or(|only| only == port) {
-            return Allowing::Rule(candidate.rule);
-        }
-        if matches!(other_port, Allowing::Nothing) {
-            other_port = Allowing::OtherPort(candidate.rule);
+impl Best {
+    fn consider(&mut self, candidate: Candidate) {
+        let kept = match candidate.port.is_none_or(|only| only == self.port) {
+            true => &mut self.fitting,
+            false => &mut self.on_other_ports,
+        };
+        *kept = Some(kept.map_or(candidate, |best| best.min(candidate)));
+    }
+
+    fn allowing(self) -> Allowing {
+        match (self.fitting, self.on_other_ports) {
+            (Some(candidate), _) => Allowing::Rule(candidate.rule),
+            (None, Some(candidate)) => Allowing::OtherPort(candidate.rule),
+            (None, None) => Allowing::Nothing,
         }
     }
-    other_port
 }
 
 #[cfg(test)]
@@ -267,9 +287,10 @@ mod tests {
 
     fn policy(text: &str, egress: Egress) -> Policy {
         let source = Arc::new(Source::file("/etc/requirements.toml"));
-        let review = Review::of(format!("[experimental_network]\n{text}").as_bytes(), &source);
+        let text = format!("[experimental_network]\n{text}");
+        let review = Review::of(text.as_bytes(), &source, 7);
         let Outcome::Ruleset(ruleset) = review.outcome else { panic!("{:?}", review.problems) };
-        Policy::new(ruleset, egress, 1, 7)
+        Policy::new(*ruleset, egress, 1)
     }
 
     fn verdict(policy: &Policy, target: &str) -> &'static str {

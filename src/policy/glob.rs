@@ -51,6 +51,14 @@ impl Glob {
         dotted || self.body.contains(':')
     }
 
+    /// The whole labels it ends in, all of them spelled out: whatever it matches lies below them.
+    /// Empty, if its last label has a wildcard or is a number.
+    pub(super) fn literal_end(&self) -> &str {
+        let wild = self.body.rfind(['*', '?']).unwrap_or(0);
+        let end = self.body.get(wild..).and_then(|rest| rest.split_once('.'));
+        end.map(|(_, end)| end).filter(|_| !self.is_over_address()).unwrap_or("")
+    }
+
     /// How many characters are spelled out: the more, the more specific.
     pub(crate) fn literal_len(&self) -> usize {
         self.body.bytes().filter(|byte| !matches!(byte, b'*' | b'?')).count()

@@ -5,19 +5,25 @@
 //! functions of values, no files, clock, sockets or logging. A [`Permit`] and a
 //! [`VettedAddress`] can be made nowhere else.
 
+mod addresses;
+mod automaton;
+mod candidate;
+mod compile;
 mod decision;
 mod document;
 mod egress;
 mod evaluate;
 mod glob;
+mod group;
 mod keys;
-mod lint;
-mod matcher;
+mod lift;
 mod pattern;
 mod problem;
 pub mod reference;
 mod review;
 mod rule;
+mod rules;
+mod ruleset;
 mod table;
 
 pub use decision::{Denial, Permit, Reason, VettedAddress};
@@ -27,5 +33,7 @@ pub use evaluate::Policy;
 pub use glob::Glob;
 pub use pattern::{Pattern, PatternError, Shape};
 pub use problem::{LineIndex, Position, Problem, Severity};
-pub use review::{Outcome, Review, Ruleset};
+pub use review::{Outcome, Review};
 pub use rule::{List, Rule, RuleId, Source};
+pub use rules::Rules;
+pub use ruleset::{Ruleset, TooManyRules};

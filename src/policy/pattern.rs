@@ -169,8 +169,8 @@ impl Pattern {
         Self { port: None, ..self }
     }
 
-    pub(crate) fn address(address: IpAddr) -> Self {
-        Self { shape: Shape::Address(address), port: None }
+    pub(super) fn of(shape: Shape) -> Self {
+        Self { shape, port: None }
     }
 }
 

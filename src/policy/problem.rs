@@ -62,6 +62,11 @@ impl Problem {
         Self { severity: Severity::Error, span, message: message.into(), help: None }
     }
 
+    /// An error of the file as a whole.
+    pub(crate) fn whole(error: &dyn std::error::Error) -> Self {
+        Self::error(0..0, error.to_string())
+    }
+
     pub(crate) fn warning(span: Range<usize>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, span, message: message.into(), help: None }
     }

@@ -1,6 +1,6 @@
 //! A rule: a pattern, the list it stands in, and where that is written.
 
-use std::{cmp::Reverse, fmt, sync::Arc};
+use std::{cmp::Reverse, fmt, num::NonZeroU32};
 
 use super::{Pattern, Shape};
 use crate::net::Host;
@@ -21,19 +21,24 @@ pub struct Source {
     name: String,
 }
 
-/// A rule of a policy. Its number says in which order the rules were written.
+/// A rule of a policy: where its record begins. Ids rise in the order the rules were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RuleId(pub(super) u32);
+pub struct RuleId(NonZeroU32);
+
+/// How specific a rule is: of the rules that match, the smallest rank is named as deciding, and
+/// of those the first written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank(u8, Reverse<usize>);
 
 /// A pattern with its verdict and its place in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct Rule<'p> {
     /// Which hosts.
     pub pattern: Pattern,
     /// Allow or deny.
     pub list: List,
     /// In which file.
-    pub source: Arc<Source>,
+    pub source: &'p Source,
     /// On which line of it, from 1.
     pub line: usize,
 }
@@ -86,7 +91,7 @@ impl Source {
     }
 }
 
-impl Rule {
+impl Rule<'_> {
     /// Whether the rule speaks about the host; the port is not looked at.
     ///
     /// A glob over addresses matches names too when it denies, as in Codex, and addresses only
@@ -97,20 +102,53 @@ impl Rule {
             && matches!(self.pattern.shape(), Shape::Glob(glob) if glob.is_over_address());
         !(addresses_only && matches!(host, Host::Name(_))) && self.pattern.matches(host)
     }
+}
 
-    /// Smaller is more specific: the order in which matching rules are named as deciding.
-    pub(super) fn specificity(&self) -> (u8, Reverse<usize>) {
-        match self.pattern.shape() {
-            Shape::Address(_) | Shape::Exact(_) => (0, Reverse(0)),
-            Shape::Subdomains(base) | Shape::Tree(base) => (1, Reverse(base.as_str().len())),
-            Shape::Glob(glob) => (2, Reverse(glob.literal_len())),
-            Shape::Any => (3, Reverse(0)),
+impl RuleId {
+    #[inline]
+    pub(super) fn at(offset: usize) -> Option<Self> {
+        NonZeroU32::new(u32::try_from(offset).ok()?).map(Self)
+    }
+
+    #[inline]
+    pub(super) fn from_bits(bits: u32) -> Option<Self> {
+        NonZeroU32::new(bits).map(Self)
+    }
+
+    #[inline]
+    pub(super) fn bits(self) -> u32 {
+        self.0.get()
+    }
+
+    #[inline]
+    pub(super) fn offset(self) -> usize {
+        usize::try_from(self.0.get()).unwrap_or(usize::MAX)
+    }
+}
+
+impl Rank {
+    pub(super) fn of(pattern: &Pattern) -> Self {
+        match pattern.shape() {
+            Shape::Address(_) | Shape::Exact(_) => Self::exact(),
+            Shape::Subdomains(base) | Shape::Tree(base) => Self::below(base.as_str().len()),
+            Shape::Glob(glob) => Self(2, Reverse(glob.literal_len())),
+            Shape::Any => Self(3, Reverse(0)),
         }
+    }
+
+    /// A rule that names one host.
+    pub(super) fn exact() -> Self {
+        Self(0, Reverse(0))
+    }
+
+    /// A rule about everything below a base: the longer, the more specific.
+    pub(super) fn below(base: usize) -> Self {
+        Self(1, Reverse(base))
     }
 }
 
 /// `pattern, file:line`, as in refusals.
-impl fmt::Display for Rule {
+impl fmt::Display for Rule<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {}:{}", self.pattern, self.source.name, self.line)
     }

@@ -256,6 +256,7 @@ fn failed(
 
 fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Reply {
     let rule = denial.rule.and_then(|rule| policy.rule(rule));
+    let rule = rule.as_ref();
     let ruleset = policy.ruleset();
     let file = ruleset.source.name();
     let place = ruleset.allow_place(file);
@@ -356,9 +357,9 @@ mod tests {
     fn response(rules: &str, target: &str) -> Response<ReplyBody> {
         let source = Arc::new(Source::file("/etc/secret-place/requirements.toml"));
         let text = format!("[experimental_network]\nenabled = true\n{rules}\n");
-        let review = Review::of(text.as_bytes(), &source);
+        let review = Review::of(text.as_bytes(), &source, 7);
         let Outcome::Ruleset(ruleset) = review.outcome else { panic!("{:?}", review.problems) };
-        let policy = Arc::new(Policy::new(ruleset, Egress::default(), 1, 7));
+        let policy = Arc::new(Policy::new(*ruleset, Egress::default(), 1));
         let authority = Authority::parse_connect(target.as_bytes()).unwrap();
         let denial = policy.decide(&authority).unwrap_err();
         Refusal::Denied { authority, denial, policy }.into_response(After::Close)

@@ -38,27 +38,30 @@ pub struct Rejected {
     pub problems: Vec<Problem>,
 }
 
-/// Puts the layers together.
+/// Puts the layers together. `seed` should be random (see [`Review::of`]).
 ///
 /// # Errors
 ///
 /// The first layer that has errors, or a chosen document that is no policy at all. A broken
 /// system file refuses everything: its denies cannot be known.
-pub fn apply(chosen: Layer<'_>, system: Option<Layer<'_>>) -> Result<Applied, Rejected> {
-    let review = Review::of(chosen.bytes, chosen.source);
+pub fn apply(chosen: Layer<'_>, system: Option<Layer<'_>>, seed: u64) -> Result<Applied, Rejected> {
+    let review = Review::of(chosen.bytes, chosen.source, seed);
     let Outcome::Ruleset(ruleset) = review.outcome else {
         return Err(chosen.rejected(review.problems));
     };
     let (ruleset, system) = match system {
-        None => (ruleset, None),
+        None => (*ruleset, None),
         Some(layer) => {
-            let system = Review::of(layer.bytes, layer.source);
+            let system = Review::of(layer.bytes, layer.source, seed);
             match system.outcome {
                 Outcome::Broken => return Err(layer.rejected(system.problems)),
-                Outcome::NoTable => (ruleset, Some((Arc::clone(layer.source), 0))),
+                Outcome::NoTable => (*ruleset, Some((Arc::clone(layer.source), 0))),
                 Outcome::Ruleset(other) => {
                     let denies = other.count(List::Deny);
-                    (ruleset.with_denies_of(&other), Some((Arc::clone(layer.source), denies)))
+                    let both = ruleset
+                        .with_denies_of(&other, seed)
+                        .map_err(|error| chosen.rejected(vec![Problem::whole(&error)]))?;
+                    (both, Some((Arc::clone(layer.source), denies)))
                 }
             }
         }
@@ -89,6 +92,7 @@ mod tests {
         apply(
             Layer { bytes: CHOSEN, source: &chosen },
             Some(Layer { bytes: system, source: &path }),
+            7,
         )
     }
 
@@ -98,7 +102,7 @@ mod tests {
                        denied_domains = [\"**.evil.test\"]\n";
         let applied = both(system).unwrap();
         assert_eq!(applied.system.unwrap().1, 1);
-        let policy = Policy::new(applied.ruleset, Egress::default(), 1, 7);
+        let policy = Policy::new(applied.ruleset, Egress::default(), 1);
         let decide =
             |target: &str| policy.decide(&Authority::parse_connect(target.as_bytes()).unwrap());
         let denial = decide("a.evil.test:443").unwrap_err();

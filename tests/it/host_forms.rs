@@ -147,9 +147,9 @@ fn run(rows: &str, at_least: usize) {
 }
 
 fn policy(text: &str) -> Policy {
-    let review = Review::of(text.as_bytes(), &Arc::new(Source::file("requirements.toml")));
+    let review = Review::of(text.as_bytes(), &Arc::new(Source::file("requirements.toml")), 7);
     let Outcome::Ruleset(ruleset) = review.outcome else { panic!("{:?}", review.problems) };
-    Policy::new(ruleset, Egress::default(), 1, 7)
+    Policy::new(*ruleset, Egress::default(), 1)
 }
 
 /// The request target that carries the row's input.

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, env, fmt, ops::Range, sync::Arc};
 use exeat::{
     net::{Authority, DnsName, Host, Port, Target, to_a_labels},
     policy::{
-        Egress, LineIndex, List, Outcome, Pattern, Policy, Problem, Review, RuleId, Ruleset,
-        Severity, Shape, Source, reference,
+        Egress, LineIndex, List, Outcome, Pattern, Policy, Problem, Review, RuleId, Severity,
+        Shape, Source, reference,
     },
 };
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -68,10 +68,10 @@ const PLACES: &[Place] = &[
 #[test]
 fn served_as_the_reference_says() {
     check(2000, &scene(), |scene| {
-        let (ruleset, policy) = scene.policy();
+        let policy = scene.policy();
         for request in &scene.requests {
             let found = served(&policy, request);
-            let expected = oracle(&scene, &ruleset, &policy, request);
+            let expected = oracle(&scene, &policy, request);
             prop_assert_eq!(found, expected, "{} port {}", request.host, request.port);
         }
         Ok(())
@@ -110,7 +110,7 @@ fn shown_patterns_read_back() {
 #[test]
 fn any_file_is_reviewed() {
     check(4000, &policy_file(), |bytes| {
-        let review = Review::of(&bytes, &source());
+        let review = Review::of(&bytes, &source(), 7);
         let text = String::from_utf8_lossy(&bytes);
         let lines = LineIndex::new(&text);
         for problem in &review.problems {
@@ -159,7 +159,7 @@ fn any_target_is_parsed() {
 fn scenes_meet_every_verdict() {
     let mut verdicts = BTreeMap::new();
     for scene in samples(100, &scene()) {
-        let (_, policy) = scene.policy();
+        let policy = scene.policy();
         for request in &scene.requests {
             *verdicts.entry(served(&policy, request).0).or_insert(0) += 1;
         }
@@ -199,7 +199,8 @@ fn nonsense_is_partly_sense() {
     partly(&targets, |bytes| Authority::parse_connect(bytes).is_ok());
     partly(&targets, |bytes| Target::parse(bytes).is_ok());
     let files = samples(1000, &policy_file());
-    let outcomes: Vec<_> = files.iter().map(|file| Review::of(file, &source()).outcome).collect();
+    let outcomes: Vec<_> =
+        files.iter().map(|file| Review::of(file, &source(), 7).outcome).collect();
     partly(&outcomes, |outcome| matches!(outcome, Outcome::Broken));
     partly(&outcomes, |outcome| matches!(outcome, Outcome::Ruleset(_)));
 }
@@ -264,12 +265,12 @@ enum Locality {
 type Answer = (&'static str, Option<RuleId>);
 
 impl Scene {
-    fn policy(&self) -> (Ruleset, Policy) {
-        let review = Review::of(self.to_string().as_bytes(), &source());
+    fn policy(&self) -> Policy {
+        let review = Review::of(self.to_string().as_bytes(), &source(), 7);
         let Outcome::Ruleset(ruleset) = review.outcome else {
             panic!("{self}{:?}", review.problems)
         };
-        (ruleset.clone(), Policy::new(ruleset, Egress::default(), 1, 7))
+        Policy::new(*ruleset, Egress::default(), 1)
     }
 }
 
@@ -303,13 +304,13 @@ fn served(policy: &Policy, request: &Request) -> Answer {
 }
 
 /// The order of a decision, written down once more over the slow matcher.
-fn oracle(scene: &Scene, ruleset: &Ruleset, policy: &Policy, request: &Request) -> Answer {
+fn oracle(scene: &Scene, policy: &Policy, request: &Request) -> Answer {
     if !scene.enabled {
         return ("proxy_disabled", None);
     }
-    let rules = &ruleset.rules;
+    let rules = policy.ruleset().rules();
     let host = parse_host(&request.host);
-    let shape = |id: &RuleId| policy.rule(*id).unwrap().pattern.shape();
+    let shape = |id: &RuleId| policy.rule(*id).unwrap().pattern.shape().clone();
     let denying = reference::matching(rules, List::Deny, &host);
     // A literal that embeds an IPv4 address is judged by that address too.
     let embedded = request.embedded.map(parse_host);
@@ -323,7 +324,7 @@ fn oracle(scene: &Scene, ruleset: &Ruleset, policy: &Policy, request: &Request) 
     };
     let allowing = reference::matching(rules, List::Allow, &host);
     let opening: Vec<RuleId> =
-        allowing.iter().copied().filter(|id| is_narrow_enough(shape(id), locality)).collect();
+        allowing.iter().copied().filter(|id| is_narrow_enough(&shape(id), locality)).collect();
     let fits = |id: &&RuleId| {
         let port = policy.rule(**id).unwrap().pattern.port();
         port.is_none_or(|port| port.number() == request.port)

@@ -18,7 +18,7 @@ fn expectations() {
         let row: Value = serde_json::from_str(row).unwrap();
         let (name, bytes) = file(&row);
         let source = Arc::new(Source::file(name.clone()));
-        let review = Review::of(&bytes, &source);
+        let review = Review::of(&bytes, &source, 7);
         let text = String::from_utf8_lossy(&bytes);
         count += 1;
         let fault = match row["expect"].as_str().unwrap() {
@@ -65,8 +65,12 @@ fn check_ok(row: &Value, review: &Review, text: &str) -> Result<(), String> {
                 format!("{} {}", rule["pattern"].as_str().unwrap(), rule["kind"].as_str().unwrap())
             })
             .collect();
-        let found: Vec<String> =
-            ruleset.rules.iter().filter(|rule| rule.list == list).map(describe).collect();
+        let found: Vec<String> = ruleset
+            .rules()
+            .iter()
+            .filter(|(_, rule)| rule.list == list)
+            .map(|(_, rule)| describe(&rule))
+            .collect();
         if sorted(&found) != sorted(&expected) {
             return Err(format!("{key} rules are {found:?}, not {expected:?}"));
         }
@@ -144,7 +148,7 @@ fn mentions(problem: &Problem, names: &[String]) -> bool {
     names.iter().all(|name| text.contains(name.as_str()))
 }
 
-fn describe(rule: &Rule) -> String {
+fn describe(rule: &Rule<'_>) -> String {
     let kind = match rule.pattern.shape() {
         Shape::Address(_) => "address",
         Shape::Any => "any",

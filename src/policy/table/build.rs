@@ -1,235 +1,391 @@
-//! Building the table: gathering the rules of each base, inheriting from above, writing records.
+//! Building the table: gathering the rules of each base, inheriting from above, finding what is
+//! said twice or in vain.
 //!
-//! Shallow bases come first, so that each finds what it inherits in the table built so far. Nothing
-//! here is asked once the table serves.
+//! Three passes. Each rule is put at its base; a second rule there makes a node. Then each base of
+//! three labels or more is announced at its anchor. Then bases are settled, shallow ones first, so
+//! that each finds what it inherits. Work is linear in the text of the rules: a base looks at most
+//! once at each depth that exists above it.
 
-use std::{collections::BTreeMap, hash::BuildHasher as _};
+use std::collections::BTreeMap;
 
-use foldhash::quality::FixedState;
-
-use super::{EMPTY, Final, Line, SLOTS, Table, Verdict, depth_bit, tag_of};
+use super::{
+    Final, Keys, Line, Node, Place, Roots, Table, Tag, Target, Verdict,
+    asking::{AskId, Asks},
+    line::NodeId,
+    node::{Depths, Nodes},
+    own::{Met, Own},
+};
 use crate::{
     net::DnsName,
-    policy::{List, Rule, RuleId, Shape},
+    policy::{
+        List, Pattern, RuleId, Rules, Shape,
+        candidate::Candidate,
+        rules::{Full, Reach, What},
+    },
 };
 
-/// What the rules at one base say by themselves, before anything is inherited.
-#[derive(Debug, Default, Clone, Copy)]
-struct Own {
-    deny_here: Option<RuleId>,
-    deny_below: Option<RuleId>,
-    allow_here: Option<Allow>,
-    allow_below: Option<Allow>,
-}
-
-/// An allow rule, and whether it is narrowed to a port.
-#[derive(Debug, Clone, Copy)]
-struct Allow {
-    rule: RuleId,
-    port: bool,
-}
-
-/// Which names a rule speaks about, seen from its base.
+/// Something about two rules that their author should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reaches {
-    Below,
-    Both,
-    Here,
+pub(in crate::policy) enum Finding {
+    /// `rule` was written before.
+    Duplicate { rule: RuleId, first: RuleId },
+    /// `rule` was written before in the other list.
+    Opposite { rule: RuleId, first: RuleId },
+    /// `allow` can never allow anything, because of `deny`.
+    Shadowed { allow: RuleId, deny: RuleId },
+}
+
+/// A table in the making.
+struct Builder<'r> {
+    rules: &'r Rules,
+    table: Table,
+    /// The rules at the bases that have nodes. Until it is settled, a node says where it is here.
+    owns: Vec<Own>,
+    /// Nodes with two labels.
+    shallow: Vec<NodeId>,
+    /// Everything with more, and how many.
+    deep: Vec<(usize, Target)>,
+    roots: BTreeMap<Box<str>, Own>,
+    everywhere: Own,
+    findings: Vec<Finding>,
 }
 
 /// Records a line holds on average, at most: one in nine lines is full then, usually far fewer.
 const FILL: usize = 8;
 
 impl Table {
-    /// Builds the table of all rules about names; a rule's id is its place in `rules`.
-    pub(in crate::policy) fn new(rules: &[Rule], seed: u64) -> Self {
-        let bases = gather(rules);
-        // Every deep base may need a record at its anchor.
-        let deep = bases.iter().filter(|(labels, ..)| *labels > 2).count();
-        let lines = ((bases.len() + deep) / FILL + 1).next_power_of_two();
-        let mut table = Self {
-            hasher: FixedState::with_seed(seed),
-            lines: vec![Line { tags: [0; SLOTS], offsets: [0; SLOTS] }; lines],
-            arena: Vec::new(),
-            roots: BTreeMap::new(),
-        };
-        // Shallow ones first, so that each finds what it inherits.
-        for (labels, base, own) in bases {
-            table.add(base, labels, own);
-        }
-        table.arena.shrink_to_fit();
-        table
+    /// Builds the table of all rules about names, and says what was found on the way.
+    pub(in crate::policy) fn new(rules: &Rules, seed: u64) -> Result<(Self, Vec<Finding>), Full> {
+        let mut builder = Builder::new(rules, seed);
+        builder.gather()?;
+        builder.announce()?;
+        builder.settle()?;
+        builder.table.fit(rules);
+        Ok((builder.table, builder.findings))
     }
 
-    fn add(&mut self, base: &str, labels: usize, own: Own) {
-        let verdicts = own.over(self.inherited(base));
-        match anchor_of(base) {
-            None => {
-                self.roots.insert(base.into(), verdicts);
-            }
-            Some(anchor) => {
-                if labels > 2 {
-                    self.announce(anchor, labels);
-                }
-                self.insert(base, verdicts);
-            }
+    fn empty(keys: Keys, records: usize) -> Self {
+        Self {
+            keys,
+            lines: vec![Line::EMPTY; records / FILL + 1],
+            nodes: Nodes::default(),
+            asks: Asks::default(),
+            roots: Roots { labels: BTreeMap::new(), everywhere: Verdict::Nothing },
         }
     }
 
-    /// What holds below the nearest record above a base.
-    fn inherited(&self, base: &str) -> Verdict {
-        let Some((_, parent)) = base.split_once('.') else { return Verdict::Nothing };
-        let Some(anchor) = anchor_of(parent) else { return self.root_of(base) };
-        let mut above = parent;
-        loop {
-            if let Some(record) = self.find(above.as_bytes()) {
-                return record.verdicts.below;
-            }
-            if above.len() == anchor.len() {
-                return self.root_of(base);
-            }
-            let Some((_, shorter)) = above.split_once('.') else { return Verdict::Nothing };
-            above = shorter;
-        }
-    }
-
-    /// Makes sure that a lookup that starts at the anchor finds records that deep.
-    fn announce(&mut self, anchor: &str, labels: usize) {
-        if self.find(anchor.as_bytes()).is_none() {
-            let inherited = self.root_of(anchor);
-            self.insert(anchor, Final { here: inherited, below: inherited });
-        }
-        let record = self.find(anchor.as_bytes());
-        let offset = record.and_then(|record| usize::try_from(record.offset).ok());
-        if let Some(depths) = offset.and_then(|at| self.arena.get_mut(at + 1)) {
-            *depths |= depth_bit(labels);
-        }
-    }
-
-    /// Adds a record, which always fits: a name has at most 253 bytes; the 64 MiB to which a policy
-    /// is read make less than 4 GiB of records, a second file beside it included; and `new` makes
-    /// more slots than there are records.
-    fn insert(&mut self, name: &str, verdicts: Final) {
-        let (Ok(offset), Ok(length)) = (u32::try_from(self.arena.len()), u8::try_from(name.len()))
-        else {
-            return;
-        };
-        self.arena.extend([length, 0]);
-        self.arena.extend(verdicts.here.pack());
-        self.arena.extend(verdicts.below.pack());
-        self.arena.extend(name.as_bytes());
-        let hash = self.hasher.hash_one(name.as_bytes());
+    /// Points a name that has no record yet at one. There are more slots than records.
+    fn insert(&mut self, name: &[u8], target: Target) {
+        let hash = self.keys.hash(name);
         let mut at = self.line_of(hash);
-        loop {
-            let mask = self.lines.len() - 1;
-            let Some(line) = self.lines.get_mut(at) else { return };
-            if line.push(tag_of(hash), offset) {
+        while let Some(line) = self.lines.get_mut(at) {
+            if line.push(Tag::of(hash), target) {
                 return;
             }
-            at = (at + 1) & mask;
+            at = if at + 1 == self.lines.len() { 0 } else { at + 1 };
+        }
+    }
+
+    /// Gives back the lines that the passes reserved and did not need.
+    fn fit(&mut self, rules: &Rules) {
+        self.nodes.shrink();
+        let records = self.lines.iter().map(Line::used).sum::<usize>();
+        let enough = records / FILL + 1;
+        if self.lines.len() <= enough + enough / 16 {
+            return;
+        }
+        let lines = std::mem::replace(&mut self.lines, vec![Line::EMPTY; enough]);
+        for target in lines.iter().flat_map(Line::targets) {
+            let name = self.name_of(rules, target).map(<[u8]>::to_vec);
+            self.insert(&name.unwrap_or_default(), target);
         }
     }
 }
 
-impl Own {
-    /// What is final here, given what is final above.
-    fn over(self, above: Verdict) -> Final {
-        let inherited_deny = match above {
-            Verdict::Deny(rule) => Some(rule),
-            Verdict::Allow(_) | Verdict::Ask | Verdict::Nothing => None,
-        };
-        let settle = |deny: Option<RuleId>, allow: Option<Allow>| match (
-            deny.or(inherited_deny),
-            allow,
-            above,
-        ) {
-            (Some(rule), _, _) => Verdict::Deny(rule),
-            (None, Some(Allow { port: true, .. }), _) => Verdict::Ask,
-            (None, Some(Allow { rule, port: false }), _) => Verdict::Allow(rule),
-            (None, None, above) => above,
-        };
-        Final {
-            here: settle(self.deny_here, self.allow_here),
-            below: settle(self.deny_below, self.allow_below),
-        }
-    }
-
-    /// Adds a rule. Rules come in the order of their specificity: the first one stays.
-    fn add(&mut self, rule: RuleId, list: List, port: bool, reaches: Reaches) {
-        let (here, below) = match reaches {
-            Reaches::Here => (true, false),
-            Reaches::Below => (false, true),
-            Reaches::Both => (true, true),
-        };
-        match list {
-            List::Allow => {
-                let allow = Allow { rule, port };
-                if here {
-                    self.allow_here.get_or_insert(allow);
-                }
-                if below {
-                    self.allow_below.get_or_insert(allow);
-                }
-            }
-            List::Deny => {
-                if here {
-                    self.deny_here.get_or_insert(rule);
-                }
-                if below {
-                    self.deny_below.get_or_insert(rule);
-                }
-            }
-        }
-    }
-}
-
-impl Line {
-    /// Takes a record, unless it is full.
-    fn push(&mut self, tag: u8, offset: u32) -> bool {
-        let Some(slot) = self.tags.iter().position(|used| *used == EMPTY) else { return false };
-        let (Some(tag_at), Some(offset_at)) = (self.tags.get_mut(slot), self.offsets.get_mut(slot))
-        else {
-            return false;
-        };
-        (*tag_at, *offset_at) = (tag, offset);
-        true
-    }
-}
-
-/// All bases with their number of labels, shallow ones first.
-fn gather(rules: &[Rule]) -> Vec<(usize, &str, Own)> {
-    let ids = (0..).map(RuleId);
-    let mut named: Vec<(usize, &str, Reaches, RuleId, &Rule)> = ids
-        .zip(rules)
-        .filter_map(|(id, rule)| {
-            let (base, reaches) = match rule.pattern.shape() {
-                Shape::Exact(name) => (name.as_str(), Reaches::Here),
-                Shape::Subdomains(base) => (base.as_str(), Reaches::Below),
-                Shape::Tree(base) => (base.as_str(), Reaches::Both),
-                Shape::Address(_) | Shape::Any | Shape::Glob(_) => return None,
+impl<'r> Builder<'r> {
+    fn new(rules: &'r Rules, seed: u64) -> Self {
+        let mut records = 0;
+        for (_, record) in rules.records() {
+            // Itself, and perhaps one at its anchor.
+            records += match record.what {
+                What::Names(_, base) if labels_of(base) <= 2 => 1,
+                What::Names(..) | What::Other(_) => 2,
             };
-            let labels = base.bytes().filter(|byte| *byte == b'.').count() + 1;
-            Some((labels, base, reaches, id, rule))
-        })
-        .collect();
-    // Within a base, a rule that names it exactly is the more specific one.
-    named.sort_by_key(|(labels, base, _, id, rule)| (*labels, *base, rule.specificity(), *id));
-    let mut bases: Vec<(usize, &str, Own)> = Vec::with_capacity(named.len());
-    for (labels, base, reaches, id, rule) in named {
-        let port = rule.pattern.port().is_some();
-        match bases.last_mut() {
-            Some((_, last, own)) if *last == base => own.add(id, rule.list, port, reaches),
+        }
+        Self {
+            rules,
+            table: Table::empty(Keys::new(seed), records),
+            owns: Vec::new(),
+            shallow: Vec::new(),
+            deep: Vec::new(),
+            roots: BTreeMap::new(),
+            everywhere: Own::default(),
+            findings: Vec::new(),
+        }
+    }
+
+    /// Puts every rule at its base.
+    fn gather(&mut self) -> Result<(), Full> {
+        for (rule, record) in self.rules.records() {
+            match record.what {
+                What::Names(reach, base) => self.add(rule, record.list, reach, base)?,
+                What::Other(pattern) => self.add_other(rule, record.list, pattern)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, rule: RuleId, list: List, reach: Reach, base: &'r str) -> Result<(), Full> {
+        let labels = labels_of(base);
+        if labels > 1 {
+            match self.table.find(self.rules, base.as_bytes()) {
+                None => {
+                    self.table.insert(base.as_bytes(), Target::Rule(rule));
+                    if labels > 2 {
+                        self.deep.push((labels, Target::Rule(rule)));
+                    }
+                    return Ok(());
+                }
+                Some((_, Target::Rule(first)))
+                    if self.rules.named(first) == self.rules.named(rule) =>
+                {
+                    self.findings.push(Finding::Duplicate { rule, first });
+                    return Ok(());
+                }
+                Some(_) => {}
+            }
+        }
+        match self.own(base)?.add(rule, list, reach) {
+            Met::New => {}
+            Met::Same(first) => self.findings.push(Finding::Duplicate { rule, first }),
+            Met::Opposite(first) => self.findings.push(Finding::Opposite { rule, first }),
+        }
+        Ok(())
+    }
+
+    /// Allows on one port, wildcards inside labels, and `*`. Addresses have a place of their own.
+    fn add_other(&mut self, rule: RuleId, list: List, pattern: &'r Pattern) -> Result<(), Full> {
+        let candidate = Candidate::new(rule, pattern);
+        let (reach, base) = match pattern.shape() {
+            Shape::Address(_) => return Ok(()),
+            Shape::Any => {
+                self.everywhere.add_on_port(candidate, Reach::Tree);
+                return Ok(());
+            }
+            Shape::Glob(glob) => {
+                // Over addresses, it allows no names.
+                if !(glob.is_over_address() && list == List::Allow) {
+                    self.own(glob.literal_end())?.add_glob(candidate, list, glob);
+                }
+                return Ok(());
+            }
+            Shape::Exact(name) => (Reach::Exact, name),
+            Shape::Subdomains(base) => (Reach::Below, base),
+            Shape::Tree(base) => (Reach::Tree, base),
+        };
+        self.own(base.as_str())?.add_on_port(candidate, reach);
+        Ok(())
+    }
+
+    /// The rules at a base, which has a node from now on.
+    fn own(&mut self, base: &str) -> Result<&mut Own, Full> {
+        let number = match labels_of(base) {
+            _ if base.is_empty() => return Ok(&mut self.everywhere),
+            1 => return Ok(self.roots.entry(base.into()).or_default()),
+            _ => self.node(base.as_bytes())?.1,
+        };
+        self.owns.get_mut(number).ok_or(Full)
+    }
+
+    /// The node of a name, and the number of its rules; made if need be.
+    fn node(&mut self, name: &[u8]) -> Result<(NodeId, usize), Full> {
+        let found = self.table.find(self.rules, name);
+        if let Some((_, Target::Node(node))) = found {
+            return Ok((node, self.number_of(node).ok_or(Full)?));
+        }
+        let node = self.table.nodes.push(name).ok_or(Full)?;
+        let number = self.owns.len();
+        let here = u32::try_from(number).map(Verdict::unsettled).map_err(|_| Full)?;
+        let unsettled = Node { here, below: Verdict::Nothing, depths: Depths::default() };
+        self.table.nodes.set(node, unsettled);
+        self.owns.push(Own::default());
+        let labels = labels_of_bytes(name);
+        match found {
+            Some((Place { line, slot }, Target::Rule(rule))) => {
+                if let Some(line) = self.table.lines.get_mut(line) {
+                    line.set(slot, Target::Node(node));
+                }
+                if let (Some(own), Some((_, list, reach))) =
+                    (self.owns.get_mut(number), self.rules.named(rule))
+                {
+                    own.add(rule, list, reach);
+                }
+            }
             _ => {
-                let mut own = Own::default();
-                own.add(id, rule.list, port, reaches);
-                bases.push((labels, base, own));
+                self.table.insert(name, Target::Node(node));
+                if labels > 2 {
+                    self.deep.push((labels, Target::Node(node)));
+                }
+            }
+        }
+        if labels == 2 {
+            self.shallow.push(node);
+        }
+        Ok((node, number))
+    }
+
+    fn number_of(&self, node: NodeId) -> Option<usize> {
+        self.table.nodes.get(node)?.1.here.number()
+    }
+
+    /// Makes sure that a lookup that starts at the anchor finds what lies deeper.
+    fn announce(&mut self) -> Result<(), Full> {
+        for (labels, target) in std::mem::take(&mut self.deep) {
+            let name = self.name(target)?;
+            let anchor = std::str::from_utf8(&name).map(DnsName::anchor_of).map_err(|_| Full)?;
+            let (_, number) = self.node(anchor.as_bytes())?;
+            if let Some(own) = self.owns.get_mut(number) {
+                own.depths.insert(labels);
+            }
+            self.deep.push((labels, target));
+        }
+        Ok(())
+    }
+
+    /// Makes final what holds at every base, from above.
+    fn settle(&mut self) -> Result<(), Full> {
+        let mut everywhere = std::mem::take(&mut self.everywhere);
+        let finals = everywhere.settle(self.rules, Verdict::Nothing, &mut self.table.asks)?;
+        self.table.roots.everywhere = finals.below;
+        for (label, mut own) in std::mem::take(&mut self.roots) {
+            let finals = own.settle(self.rules, finals.below, &mut self.table.asks)?;
+            self.look_for_shadows(&own, finals, &label);
+            self.table.roots.labels.insert(label, finals);
+        }
+        let mut bases: Vec<(usize, Target)> =
+            self.shallow.iter().map(|node| (2, Target::Node(*node))).collect();
+        if self.may_deny_everywhere() {
+            let alone = self.table.lines.iter().flat_map(Line::targets).filter(|target| {
+                let name = self.table.name_of(self.rules, *target);
+                matches!(target, Target::Rule(_)) && name.map(labels_of_bytes) == Some(2)
+            });
+            bases.extend(alone.map(|target| (2, target)));
+        }
+        // Within a depth, in the order they were written.
+        self.deep.sort_by_key(|(labels, _)| *labels);
+        bases.append(&mut self.deep);
+        for (_, target) in bases {
+            self.settle_base(target)?;
+        }
+        Ok(())
+    }
+
+    /// Whether something denies names whose own domain no rule speaks about.
+    fn may_deny_everywhere(&self) -> bool {
+        let roots = self.table.roots.labels.values().map(|root| root.below);
+        roots.chain([self.table.roots.everywhere]).any(|verdict| self.may_deny(verdict))
+    }
+
+    fn may_deny(&self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Deny(_) => true,
+            Verdict::Ask(ask) => self.table.asks.may_deny(ask),
+            Verdict::Allow(_) | Verdict::Nothing => false,
+        }
+    }
+
+    fn settle_base(&mut self, target: Target) -> Result<(), Full> {
+        let name = self.name(target)?;
+        let (above, is_root) = self.above(&name);
+        // A rule alone that inherits nothing stands as it is; what the roots say, a lookup asks
+        // where a rule says nothing.
+        if let Some((_, Target::Rule(rule))) = self.table.find(self.rules, &name) {
+            let denies = self.rules.named(rule).is_some_and(|(_, list, _)| list == List::Deny);
+            if above == Verdict::Nothing || is_root && (denies || !self.may_deny(above)) {
+                return Ok(());
+            }
+        }
+        let (node, number) = self.node(&name)?;
+        let mut own = self.owns.get_mut(number).map(std::mem::take).ok_or(Full)?;
+        let Final { here, below } = own.settle(self.rules, above, &mut self.table.asks)?;
+        let depths = own.depths;
+        self.table.nodes.set(node, Node { here, below, depths });
+        let name = std::str::from_utf8(&name).map_err(|_| Full)?;
+        self.look_for_shadows(&own, Final { here, below }, name);
+        Ok(())
+    }
+
+    /// What holds below the nearest record above, and whether that is a root.
+    fn above(&self, name: &[u8]) -> (Verdict, bool) {
+        let whole = std::str::from_utf8(name).unwrap_or("");
+        let anchor = DnsName::anchor_of(whole);
+        let mut labels = labels_of(whole);
+        let mut rest = whole;
+        let depths = self.table.find(self.rules, anchor.as_bytes()).map(|(_, target)| target);
+        let depths = depths.map(|target| self.depths(target)).unwrap_or_default();
+        while labels > 2
+            && let Some((_, shorter)) = rest.split_once('.')
+        {
+            (rest, labels) = (shorter, labels - 1);
+            if (labels == 2 || depths.contain(labels))
+                && let Some((_, target)) = self.table.find(self.rules, rest.as_bytes())
+                && let Some(finals) = self.table.finals(self.rules, target)
+            {
+                // A rule that says nothing about what is below leaves it to the roots.
+                return match finals.below == Verdict::Nothing {
+                    true => (self.table.roots.of(whole), true),
+                    false => (finals.below, false),
+                };
+            }
+        }
+        (self.table.roots.of(whole), true)
+    }
+
+    fn depths(&self, target: Target) -> Depths {
+        match target {
+            Target::Rule(_) => Depths::default(),
+            Target::Node(node) => {
+                self.table.nodes.get(node).map(|(_, node)| node.depths).unwrap_or_default()
             }
         }
     }
-    bases
+
+    fn look_for_shadows(&mut self, own: &Own, finals: Final, name: &str) {
+        let exact =
+            |rule| self.rules.named(rule).is_some_and(|(_, _, reach)| reach == Reach::Exact);
+        self.findings.extend(
+            own.shadowed(finals, exact).map(|(allow, deny)| Finding::Shadowed { allow, deny }),
+        );
+        if let (Some(allow), Verdict::Ask(ask)) = (own.exact_allow(), finals.here)
+            && let Some(deny) = self.table.asks.denying(ask, name)
+        {
+            self.findings.push(Finding::Shadowed { allow, deny: deny.rule });
+        }
+    }
+
+    fn name(&self, target: Target) -> Result<Vec<u8>, Full> {
+        self.table.name_of(self.rules, target).map(<[u8]>::to_vec).ok_or(Full)
+    }
 }
 
-/// The last two labels, if there are two.
-fn anchor_of(name: &str) -> Option<&str> {
-    name.contains('.').then(|| DnsName::anchor_of(name))
+impl Verdict {
+    /// What a node says until it is settled: the number of its rules.
+    fn unsettled(number: u32) -> Self {
+        Self::Ask(AskId(number))
+    }
+
+    fn number(self) -> Option<usize> {
+        match self {
+            Self::Ask(AskId(number)) => usize::try_from(number).ok(),
+            Self::Allow(_) | Self::Deny(_) | Self::Nothing => None,
+        }
+    }
+}
+
+fn labels_of(name: &str) -> usize {
+    labels_of_bytes(name.as_bytes())
+}
+
+fn labels_of_bytes(name: &[u8]) -> usize {
+    name.iter().filter(|byte| **byte == b'.').count() + 1
 }

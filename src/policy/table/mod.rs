@@ -4,62 +4,80 @@
 //! # Layout
 //!
 //! ```text
-//! api.eu.example.com          lines (64 bytes each)                arena
-//!        └────┬────┘        ┌──────────────┬─────────────────┐   ┌────┬────────┬──────┬───────┬───────────┐
-//!          anchor ── hash ─►│ 12 tags of 1 │ 12 offsets of 4 │──►│len │ depths │ here │ below │ name ...  │
-//!      (last two labels)    └──────────────┴─────────────────┘   └────┴────────┴──────┴───────┴───────────┘
+//! api.eu.example.com         lines (64 bytes each)             a rule, as it is kept (super::rules)
+//!        └────┬────┘        ┌──────────────┬────────────────┐   ┌─────┬──────┬──────┬──────────┐
+//!          anchor ── hash ─►│ 12 tags of 1 │ 12 targets of 4│──►│ len │ kind │ line │ name ... │
+//!      (last two labels)    └──────────────┴────────────────┘   └─────┴──────┴──────┴──────────┘
+//!                                                     │         ┌─────┬──────┬───────┬────────┬──────────┐
+//!                                                     └────────►│ len │ here │ below │ depths │ name ... │
+//!                                                               └─────┴──────┴───────┴────────┴──────────┘
+//!                                                                a node: here more is to say than one rule says
 //! ```
 //!
-//! A record holds what is final for the name itself (`here`) and for every name below it that has
-//! no deeper record (`below`): when the table is built, each record inherits from the nearest one
-//! above, and deny wins once and for all. So a lookup asks for the last two labels first. If there
-//! is no such record, no rule speaks about the name. If there is, its `depths` say with how many
-//! labels deeper records exist under it, and only those are asked for, the deepest first.
+//! A rule that stands alone at its base is its own record: nothing is written twice. A base with
+//! several rules, or below another one, has a node with what is final for the name itself (`here`)
+//! and for every name below it that has no deeper record (`below`): when the table is built, each
+//! node inherits from the nearest record above, and deny wins once and for all.
+//!
+//! So a lookup asks for the last two labels first. If there is no such record, no rule speaks about
+//! the name. If there is, its `depths` say with how many labels deeper records exist under it, and
+//! only those are asked for, the deepest first.
 //!
 //! Names are always compared byte by byte: a tag is a hint, never an answer. The seed is random,
 //! which makes it hard to write rules that collide; hosts are only looked up, never stored.
 //!
-//! Ports and wildcards inside labels are not in here: a record over which an allow with a port
-//! stands says [`Verdict::Ask`].
+//! Ports and wildcards inside labels are not in here: where they have a say, the verdict is
+//! [`Verdict::Ask`], and [`asking`] knows whom.
 
+mod asking;
 mod build;
+mod hash;
+mod line;
+mod node;
+mod own;
 
-use std::{collections::BTreeMap, hash::BuildHasher as _};
+use std::collections::BTreeMap;
 
-use foldhash::quality::FixedState;
-
-use super::RuleId;
+pub(super) use self::{asking::AskId, build::Finding};
+use self::{
+    asking::Asks,
+    hash::Keys,
+    line::{Line, Tag, Target},
+    node::{Depths, Node, Nodes},
+};
+use super::{List, RuleId, Rules, candidate::Candidate, rules::Reach};
 use crate::net::DnsName;
 
-/// What the name rules say about a name.
+/// What the rules say about a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// This rule allows it, on every port.
     Allow(RuleId),
-    /// Nothing denies it, and an allow that is narrowed to a port matches: ask rule by rule.
-    Ask,
+    /// Rules with ports or wildcards have a say too.
+    Ask(AskId),
     /// This rule denies it.
     Deny(RuleId),
     /// No rule matches.
     Nothing,
 }
 
-/// The table.
+/// The table. It holds no names of its own rules: a lookup is given the [`Rules`] it was built of.
 #[derive(Debug)]
 pub(super) struct Table {
-    hasher: FixedState,
+    keys: Keys,
     lines: Vec<Line>,
-    arena: Vec<u8>,
-    /// Rules about one label: a top-level domain, or a name without dots.
-    roots: BTreeMap<Box<str>, Final>,
+    nodes: Nodes,
+    asks: Asks,
+    roots: Roots,
 }
 
-/// One cache line. Slots are filled from the front; a full line goes on in the next.
-#[derive(Debug, Clone, Copy)]
-#[repr(align(64))]
-struct Line {
-    tags: [u8; SLOTS],
-    offsets: [u32; SLOTS],
+/// What holds for names whose last two labels no rule speaks about.
+#[derive(Debug)]
+struct Roots {
+    /// Rules about one label: a top-level domain, or a name without dots.
+    labels: BTreeMap<Box<str>, Final>,
+    /// For every other name: `*`, and wildcards without a literal end.
+    everywhere: Verdict,
 }
 
 /// The final verdicts at a base.
@@ -69,158 +87,158 @@ struct Final {
     below: Verdict,
 }
 
-/// A record of the arena.
-struct Record<'a> {
-    offset: u32,
-    name: &'a [u8],
-    depths: u8,
-    verdicts: Final,
+/// A slot of the table: which line, and which of its slots.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    line: usize,
+    slot: usize,
 }
-
-const SLOTS: usize = 12;
-
-/// Bytes of a record before its name.
-const HEADER: usize = 10;
-
-/// No record has this tag.
-const EMPTY: u8 = 0;
-
-/// A one in every byte.
-const ONES: u128 = 0x0101_0101_0101_0101_0101_0101_0101_0101;
-
-/// The bytes that hold tags.
-const USED: u128 = (1 << (8 * SLOTS)) - 1;
-
-/// A verdict and the number of a rule share 32 bits: a file of 64 MiB holds fewer rules than 2^30.
-const KIND_SHIFT: u32 = 30;
 
 impl Table {
     /// What the rules say about a name.
-    pub(super) fn lookup(&self, name: &DnsName) -> Verdict {
-        let (name, anchor) = (name.as_str(), name.anchor());
-        let Some(record) = self.find(anchor.as_bytes()) else { return self.root_of(name) };
-        if anchor.len() == name.len() {
-            return record.verdicts.here;
-        }
-        if record.depths != 0
-            && let Some(verdict) = self.deeper(name, record.depths)
-        {
-            return verdict;
-        }
-        record.verdicts.below
+    #[inline]
+    pub(super) fn lookup(&self, rules: &Rules, name: &DnsName) -> Verdict {
+        let anchor = name.anchor();
+        let verdict = match self.find(rules, anchor.as_bytes()) {
+            None => Verdict::Nothing,
+            Some((_, target)) => self.under_anchor(rules, name, target),
+        };
+        if verdict == Verdict::Nothing { self.roots.of(name.as_str()) } else { verdict }
     }
 
-    /// What a rule about the top-level domain says; there is hardly ever one.
-    fn root_of(&self, name: &str) -> Verdict {
-        if self.roots.is_empty() {
-            return Verdict::Nothing;
-        }
-        match name.rsplit_once('.') {
-            Some((_, root)) => self.roots.get(root).map_or(Verdict::Nothing, |root| root.below),
-            None => self.roots.get(name).map_or(Verdict::Nothing, |root| root.here),
+    /// What holds for names that no rule of their own domain speaks about, and for addresses.
+    pub(super) fn everywhere(&self) -> Verdict {
+        self.roots.everywhere
+    }
+
+    /// The most specific glob that denies the text.
+    pub(super) fn denying(&self, ask: AskId, text: &str) -> Option<Candidate> {
+        self.asks.denying(ask, text)
+    }
+
+    /// The allows that match the text, in no order.
+    pub(super) fn allowing(&self, ask: AskId, text: &str) -> impl Iterator<Item = Candidate> {
+        self.asks.allowing(ask, text)
+    }
+
+    /// Bytes of memory, wildcards aside.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.lines.capacity() * size_of::<Line>() + self.nodes.heap_bytes()
+    }
+
+    fn under_anchor(&self, rules: &Rules, name: &DnsName, target: Target) -> Verdict {
+        let whole = name.anchor().len() == name.as_str().len();
+        match target {
+            Target::Rule(rule) => alone(rules, rule).at(whole),
+            Target::Node(node) => {
+                let Some((_, Node { here, below, depths })) = self.nodes.get(node) else {
+                    return Verdict::Nothing;
+                };
+                let finals = Final { here, below };
+                match whole || depths.is_empty() {
+                    true => finals.at(whole),
+                    false => self.deeper(rules, name, depths).unwrap_or(below),
+                }
+            }
         }
     }
 
     /// The deepest record of three labels or more that the name lies at or below.
-    fn deeper(&self, name: &str, depths: u8) -> Option<Verdict> {
-        let labels = name.bytes().filter(|byte| *byte == b'.').count() + 1;
-        let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
-        let suffixes = starts.zip((3..=labels).rev());
-        suffixes.filter(|(_, depth)| depths & depth_bit(*depth) != 0).find_map(|(start, _)| {
-            let record = self.find(name.as_bytes().get(start..)?)?;
-            Some(if start == 0 { record.verdicts.here } else { record.verdicts.below })
-        })
+    fn deeper(&self, rules: &Rules, name: &DnsName, depths: Depths) -> Option<Verdict> {
+        let mut rest = name.as_str().as_bytes();
+        for labels in (3..=name.labels()).rev() {
+            if depths.contain(labels)
+                && let Some((_, target)) = self.find(rules, rest)
+            {
+                let whole = labels == name.labels();
+                return Some(self.finals(rules, target)?.at(whole));
+            }
+            let dot = rest.iter().position(|byte| *byte == b'.')?;
+            rest = rest.get(dot + 1..)?;
+        }
+        None
     }
 
-    fn find(&self, name: &[u8]) -> Option<Record<'_>> {
-        let hash = self.hasher.hash_one(name);
-        let tag = tag_of(hash);
+    fn finals(&self, rules: &Rules, target: Target) -> Option<Final> {
+        match target {
+            Target::Rule(rule) => Some(alone(rules, rule)),
+            Target::Node(node) => {
+                let (_, Node { here, below, .. }) = self.nodes.get(node)?;
+                Some(Final { here, below })
+            }
+        }
+    }
+
+    #[inline]
+    fn find(&self, rules: &Rules, name: &[u8]) -> Option<(Place, Target)> {
+        let hash = self.keys.hash(name);
+        let tag = Tag::of(hash);
         let mut at = self.line_of(hash);
         loop {
             let line = self.lines.get(at)?;
-            for offset in line.candidates(tag) {
-                let record = self.record(offset)?;
-                if record.name == name {
-                    return Some(record);
+            for (slot, target) in line.candidates(tag) {
+                if self.name_of(rules, target) == Some(name) {
+                    return Some((Place { line: at, slot }, target));
                 }
             }
             if !line.is_full() {
                 return None;
             }
-            at = (at + 1) & (self.lines.len() - 1);
+            at = if at + 1 == self.lines.len() { 0 } else { at + 1 };
         }
     }
 
-    fn record(&self, offset: u32) -> Option<Record<'_>> {
-        let rest = self.arena.get(usize::try_from(offset).ok()?..)?;
-        let (header, rest) = rest.split_first_chunk::<HEADER>()?;
-        let [length, depths, a, b, c, d, e, f, g, h] = *header;
-        let verdicts =
-            Final { here: Verdict::unpack([a, b, c, d]), below: Verdict::unpack([e, f, g, h]) };
-        Some(Record { offset, name: rest.get(..usize::from(length))?, depths, verdicts })
+    #[inline]
+    fn name_of<'r>(&'r self, rules: &'r Rules, target: Target) -> Option<&'r [u8]> {
+        match target {
+            Target::Rule(rule) => rules.named(rule).map(|(name, ..)| name),
+            Target::Node(node) => self.nodes.get(node).map(|(name, _)| name),
+        }
     }
 
+    /// Any number of lines: the lower half of the hash, as a fraction, times their number.
+    #[inline]
     fn line_of(&self, hash: u64) -> usize {
-        // The number of lines is a power of two; what is cut off does not matter.
-        let mask = self.lines.len() - 1;
-        usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(usize::MAX) & mask
+        let lines = u64::try_from(self.lines.len()).unwrap_or(u64::MAX);
+        usize::try_from(((hash & u64::from(u32::MAX)) * lines) >> 32).unwrap_or(usize::MAX)
     }
 }
 
-impl Line {
-    /// The offsets whose tags are that one; nearly always none or one.
-    fn candidates(&self, tag: u8) -> impl Iterator<Item = u32> + '_ {
-        // All tags at once, as one number: a byte of `differ` is zero where the tag is.
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.tags;
-        let tags = u128::from_le_bytes([a, b, c, d, e, f, g, h, i, j, k, l, 0, 0, 0, 0]);
-        let differ = tags ^ (u128::from(tag) * ONES);
-        // Marks every zero byte, and sometimes the byte after one: names are compared anyway.
-        let mut marks = differ.wrapping_sub(ONES) & !differ & (ONES << 7) & USED;
-        std::iter::from_fn(move || {
-            let slot = usize::try_from(marks.trailing_zeros() / 8).ok()?;
-            let offset = self.offsets.get(slot).copied()?;
-            marks &= marks.wrapping_sub(1);
-            Some(offset)
-        })
-    }
-
-    fn is_full(&self) -> bool {
-        self.tags.last().is_some_and(|tag| *tag != EMPTY)
-    }
-}
-
-impl Verdict {
-    fn pack(self) -> [u8; 4] {
-        let (kind, rule) = match self {
-            Self::Nothing => (0, 0),
-            Self::Allow(rule) => (1, rule.0),
-            Self::Deny(rule) => (2, rule.0),
-            Self::Ask => (3, 0),
-        };
-        (kind << KIND_SHIFT | rule).to_le_bytes()
-    }
-
-    fn unpack(bytes: [u8; 4]) -> Self {
-        let packed = u32::from_le_bytes(bytes);
-        let rule = RuleId(packed & (u32::MAX >> 2));
-        match packed >> KIND_SHIFT {
-            0 => Self::Nothing,
-            1 => Self::Allow(rule),
-            2 => Self::Deny(rule),
-            _ => Self::Ask,
+impl Roots {
+    fn of(&self, name: &str) -> Verdict {
+        if self.labels.is_empty() {
+            return self.everywhere;
         }
+        let found = match name.rsplit_once('.') {
+            Some((_, root)) => self.labels.get(root).map(|root| root.below),
+            None => self.labels.get(name).map(|root| root.here),
+        };
+        found.unwrap_or(self.everywhere)
     }
 }
 
-/// The upper bits of the hash; the lower ones choose the line.
-fn tag_of(hash: u64) -> u8 {
-    let [.., tag] = hash.to_le_bytes();
-    tag.max(1)
+impl Final {
+    #[inline]
+    fn at(self, whole: bool) -> Verdict {
+        if whole { self.here } else { self.below }
+    }
 }
 
-/// A bit of `depths`: records with that many labels exist; the last stands for all deeper ones.
-fn depth_bit(labels: usize) -> u8 {
-    1 << (labels.clamp(3, 10) - 3)
+/// What a rule says that stands alone at its base.
+#[inline]
+fn alone(rules: &Rules, rule: RuleId) -> Final {
+    let Some((_, list, reach)) = rules.named(rule) else {
+        return Final { here: Verdict::Nothing, below: Verdict::Nothing };
+    };
+    let verdict = match list {
+        List::Allow => Verdict::Allow(rule),
+        List::Deny => Verdict::Deny(rule),
+    };
+    match reach {
+        Reach::Exact => Final { here: verdict, below: Verdict::Nothing },
+        Reach::Below => Final { here: Verdict::Nothing, below: verdict },
+        Reach::Tree => Final { here: verdict, below: verdict },
+    }
 }
 
 #[cfg(test)]

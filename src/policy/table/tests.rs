@@ -3,17 +3,24 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::policy::{List, Pattern, Rule, Source, reference};
+use crate::policy::{List, Pattern, Source, reference};
 
-fn rules(patterns: &[(&str, List)]) -> Vec<Rule> {
-    let source = Arc::new(Source::file("r.toml"));
-    let rule = |(line, (text, list)): (usize, &(&str, List))| Rule {
-        pattern: Pattern::parse(text).unwrap(),
-        list: *list,
-        source: Arc::clone(&source),
-        line,
-    };
-    patterns.iter().enumerate().map(rule).collect()
+/// Rules of those patterns, and their ids.
+fn rules(patterns: &[(&str, List)]) -> (Rules, Vec<RuleId>) {
+    let mut rules = Rules::default();
+    let source = rules.add_source(&Arc::new(Source::file("r.toml"))).unwrap();
+    let ids = patterns
+        .iter()
+        .enumerate()
+        .map(|(line, (text, list))| {
+            rules.push(Pattern::parse(text).unwrap(), *list, source, line).unwrap()
+        })
+        .collect();
+    (rules, ids)
+}
+
+fn table(rules: &Rules, seed: u64) -> Table {
+    Table::new(rules, seed).unwrap().0
 }
 
 fn name(text: &str) -> DnsName {
@@ -21,7 +28,7 @@ fn name(text: &str) -> DnsName {
 }
 
 /// What the slow matcher says, in the words of the table.
-fn expected(rules: &[Rule], name: &DnsName) -> Verdict {
+fn expected(rules: &Rules, name: &DnsName) -> Verdict {
     let host = crate::net::Host::Name(name.clone());
     if let Some(rule) = reference::matching(rules, List::Deny, &host).first() {
         return Verdict::Deny(*rule);
@@ -34,7 +41,7 @@ fn expected(rules: &[Rule], name: &DnsName) -> Verdict {
 
 #[test]
 fn verdicts_are_inherited_and_deny_wins() {
-    let rules = rules(&[
+    let (rules, _) = rules(&[
         ("**.example.com", List::Allow),
         ("*.exfil.example.com", List::Deny),
         ("good.exfil.example.com", List::Allow),
@@ -44,7 +51,7 @@ fn verdicts_are_inherited_and_deny_wins() {
         ("intranet", List::Allow),
         ("*.blocked", List::Deny),
     ]);
-    let table = Table::new(&rules, 7);
+    let table = table(&rules, 7);
     for text in [
         "example.com",
         "x.example.com",
@@ -64,16 +71,37 @@ fn verdicts_are_inherited_and_deny_wins() {
         "nothing.test",
     ] {
         let name = name(text);
-        assert_eq!(table.lookup(&name), expected(&rules, &name), "{text}");
+        assert_eq!(table.lookup(&rules, &name), expected(&rules, &name), "{text}");
     }
 }
 
 #[test]
-fn an_allow_with_a_port_makes_the_table_ask() {
-    let rules = rules(&[("a.test:8443", List::Allow), ("*.b.test", List::Allow)]);
-    let table = Table::new(&rules, 7);
-    assert_eq!(table.lookup(&name("a.test")), Verdict::Ask);
-    assert_eq!(table.lookup(&name("x.b.test")), Verdict::Allow(RuleId(1)));
+fn what_a_record_cannot_say_is_asked() {
+    let (rules, ids) = rules(&[
+        ("a.test:8443", List::Allow),
+        ("*.b.test", List::Allow),
+        ("ads*.b.test", List::Deny),
+        ("x.b.test", List::Allow),
+        ("*.c.b.test", List::Deny),
+    ]);
+    let table = table(&rules, 7);
+    let lookup = |text| table.lookup(&rules, &name(text));
+    let ask = |text| {
+        let Verdict::Ask(ask) = lookup(text) else { panic!("{text} is not asked") };
+        ask
+    };
+    let allowing = |text| {
+        let found = table.allowing(ask(text), text).map(|found| (found.rule, found.port));
+        found.collect::<Vec<_>>()
+    };
+    let denying = |text| table.denying(ask(text), text).map(|found| found.rule);
+    assert_eq!(allowing("a.test"), [(ids[0], Some(crate::net::Port::new(8443).unwrap()))]);
+    assert_eq!(denying("a.test"), None);
+    assert_eq!(denying("ads1.b.test"), Some(ids[2]));
+    assert_eq!((denying("y.b.test"), allowing("y.b.test")), (None, vec![(ids[1], None)]));
+    assert_eq!((denying("x.b.test"), allowing("x.b.test")), (None, vec![(ids[3], None)]));
+    assert_eq!(lookup("ads.c.b.test"), Verdict::Deny(ids[4]));
+    assert_eq!(lookup("b.test"), Verdict::Nothing);
 }
 
 #[test]
@@ -82,13 +110,14 @@ fn a_full_line_goes_on_in_the_next() {
     let texts: Vec<String> = (0..4_095).map(|n| format!("n{n}.test")).collect();
     let patterns: Vec<(&str, List)> =
         texts.iter().map(|text| (text.as_str(), List::Deny)).collect();
-    let table = Table::new(&rules(&patterns), 3);
+    let (rules, ids) = rules(&patterns);
+    let table = table(&rules, 3);
     assert_eq!(table.lines.len(), 512);
     assert!(table.lines.iter().filter(|line| line.is_full()).count() > 5);
-    for (id, text) in (0..).zip(&texts) {
-        assert_eq!(table.lookup(&name(text)), Verdict::Deny(RuleId(id)), "{text}");
+    for (id, text) in ids.iter().zip(&texts) {
+        assert_eq!(table.lookup(&rules, &name(text)), Verdict::Deny(*id), "{text}");
     }
-    assert_eq!(table.lookup(&name("n4095.test")), Verdict::Nothing);
+    assert_eq!(table.lookup(&rules, &name("n4095.test")), Verdict::Nothing);
 }
 
 /// Thousands of rules at all depths.
@@ -108,20 +137,20 @@ fn many_rules_are_all_found_whatever_the_seed() {
         .zip(lists.into_iter().cycle())
         .map(|(text, list)| (text.as_str(), list))
         .collect();
-    let rules = rules(&patterns);
+    let (rules, ids) = rules(&patterns);
     for seed in [0, 1, u64::MAX] {
-        let table = Table::new(&rules, seed);
+        let table = table(&rules, seed);
         for (id, text) in texts.iter().enumerate() {
             let base = name(text.trim_start_matches(['*', '.']));
             let below = name(&format!("www.{base}"));
-            let own = RuleId(u32::try_from(id).unwrap());
+            let own = ids[id];
             let verdict = match patterns[id].1 {
                 List::Allow => Verdict::Allow(own),
                 List::Deny => Verdict::Deny(own),
             };
             let reached = if text.starts_with('*') { &below } else { &base };
-            assert_eq!(table.lookup(reached), verdict, "{text}");
+            assert_eq!(table.lookup(&rules, reached), verdict, "{text}");
         }
-        assert_eq!(table.lookup(&name("n1.n0x.test")), Verdict::Nothing);
+        assert_eq!(table.lookup(&rules, &name("n1.n0x.test")), Verdict::Nothing);
     }
 }

@@ -1,0 +1,368 @@
+//! From the patterns of a document to rules and their table, with everything worth saying about
+//! them.
+//!
+//! Patterns are read where they stand in the text; of a million plain names, none is ever a value
+//! of its own.
+
+use std::{
+    collections::{HashMap, hash_map},
+    ops::Range,
+    sync::Arc,
+};
+
+use super::{
+    List, Pattern, PatternError, Problem, RuleId, Rules, Ruleset, Shape, Source,
+    addresses::Addresses,
+    document::{self, Network, shorten},
+    rules::{Full, Reach, SourceId, What},
+    table::{Finding, Table},
+};
+use crate::net::DnsName;
+
+/// Rules in the making.
+struct Compiler<'t, 'p> {
+    text: &'t str,
+    source: SourceId,
+    rules: Rules,
+    written: Vec<Written>,
+    /// Rules that are not about names alone, so that one written twice is noticed.
+    others: HashMap<(Pattern, List), RuleId>,
+    lines: Lines<'t>,
+    problems: &'p mut Vec<Problem>,
+}
+
+/// Where a rule stands in the text, quotes included.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    rule: RuleId,
+    start: u32,
+    end: u32,
+    /// Whether it is a key of `domains`, which must not stand twice.
+    is_key: bool,
+}
+
+/// A pattern of the document.
+struct Entry<'e> {
+    text: &'e str,
+    span: Range<usize>,
+    list: List,
+    key: &'static str,
+}
+
+/// Counts lines, going forward.
+struct Lines<'t> {
+    text: &'t str,
+    at: usize,
+    line: usize,
+}
+
+/// Compiles a table of the document. None, if there is a problem that keeps it from being used.
+pub(super) fn compile(
+    network: &Network,
+    text: &str,
+    source: &Arc<Source>,
+    seed: u64,
+    problems: &mut Vec<Problem>,
+) -> Option<Ruleset> {
+    let (rules, table) = match compile_rules(network, text, source, seed, problems) {
+        Ok(compiled) => compiled,
+        Err(Full) => {
+            problems.push(
+                Problem::error(0..0, "the policy has more rules than can be kept")
+                    .with_help("deny or allow whole domains with `**.`"),
+            );
+            return None;
+        }
+    };
+    Some(Ruleset {
+        enabled: network.enabled.unwrap_or(true),
+        allow_local_binding: network.allow_local_binding,
+        allow_non_loopback_proxy: network.allow_non_loopback_proxy,
+        http_port: network.http_port,
+        source: Arc::clone(source),
+        allow_line: network.allow_at.map(|at| Lines::new(text).line(at)),
+        rules,
+        table,
+    })
+}
+
+fn compile_rules(
+    network: &Network,
+    text: &str,
+    source: &Arc<Source>,
+    seed: u64,
+    problems: &mut Vec<Problem>,
+) -> Result<(Rules, Table), Full> {
+    let mut rules = Rules::for_text(text.len());
+    let source = rules.add_source(source)?;
+    let (written, others, lines) = (Vec::new(), HashMap::new(), Lines::new(text));
+    let mut compiler = Compiler { text, source, rules, written, others, lines, problems };
+    for entries in &network.entries {
+        let key = entries.key;
+        for item in &entries.lifted {
+            let span = item.span();
+            // A lifted string means what stands between its quotes.
+            let inner = text.get(span.start + 1..span.end - 1).unwrap_or("");
+            compiler.add(&Entry { text: inner, span, list: item.list, key })?;
+        }
+        for entry in &entries.read {
+            let span = entry.span.clone();
+            compiler.add(&Entry { text: &entry.text, span, list: entry.list, key })?;
+        }
+    }
+    compiler.finish(seed)
+}
+
+impl Compiler<'_, '_> {
+    fn add(&mut self, entry: &Entry<'_>) -> Result<(), Full> {
+        let (reach, base) = if let Some(base) = entry.text.strip_prefix("**.") {
+            (Reach::Tree, base)
+        } else if let Some(base) = entry.text.strip_prefix("*.") {
+            (Reach::Below, base)
+        } else {
+            (Reach::Exact, entry.text)
+        };
+        // Nearly every pattern is a name as it is kept; the rest is read with care.
+        let line = self.lines.line(entry.span.start);
+        if DnsName::is_canonical(base.as_bytes())
+            && (reach == Reach::Exact || entry.list == List::Deny || !is_public_suffix(base))
+        {
+            let rule = self.rules.push_name(reach, base, entry.list, self.source, line)?;
+            self.note(rule, entry);
+            return Ok(());
+        }
+        let Some(pattern) = parse(entry, self.problems) else { return Ok(()) };
+        let Some(pattern) = fit_list(entry, pattern, self.problems) else { return Ok(()) };
+        let is_about_names =
+            matches!(pattern.shape(), Shape::Exact(_) | Shape::Subdomains(_) | Shape::Tree(_))
+                && pattern.port().is_none();
+        if is_about_names {
+            let rule = self.rules.push(pattern, entry.list, self.source, line)?;
+            self.note(rule, entry);
+            return Ok(());
+        }
+        let other = match entry.list {
+            List::Allow => List::Deny,
+            List::Deny => List::Allow,
+        };
+        let opposite = self.others.get(&(pattern.clone(), other)).copied();
+        let rule = self.rules.push(pattern.clone(), entry.list, self.source, line)?;
+        self.note(rule, entry);
+        match self.others.entry((pattern, entry.list)) {
+            hash_map::Entry::Occupied(first) => {
+                let first = *first.get();
+                self.report(Finding::Duplicate { rule, first });
+            }
+            hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(rule);
+                if let Some(first) = opposite {
+                    self.report(Finding::Opposite { rule, first });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, rule: RuleId, entry: &Entry<'_>) {
+        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        let (start, end) = (place(entry.span.start), place(entry.span.end));
+        self.written.push(Written { rule, start, end, is_key: entry.key == "domains" });
+    }
+
+    fn finish(mut self, seed: u64) -> Result<(Rules, Table), Full> {
+        self.rules.shrink();
+        let (table, findings) = Table::new(&self.rules, seed)?;
+        for finding in findings {
+            self.report(finding);
+        }
+        self.shadowed_addresses();
+        Ok((self.rules, table))
+    }
+
+    fn report(&mut self, finding: Finding) {
+        let problem = match finding {
+            Finding::Duplicate { rule, first } => {
+                let problem = self.problem_of_two(rule, first, |rule, first| {
+                    (format!("{rule} is a duplicate of {first}"), "remove one of them")
+                });
+                self.rules.drop_duplicate(rule);
+                problem
+            }
+            Finding::Opposite { rule, first } => self.problem_of_two(rule, first, |rule, first| {
+                let message = format!(
+                    "{rule} is allowed and denied: {first} says the opposite, and deny wins"
+                );
+                (message, "remove the allow")
+            }),
+            Finding::Shadowed { allow, deny } => self.shadowed(allow, deny),
+        };
+        self.problems.extend(problem);
+    }
+
+    /// What is wrong with a rule because of an earlier one, or because both are one key of TOML.
+    fn problem_of_two(
+        &self,
+        rule: RuleId,
+        first: RuleId,
+        words: impl FnOnce(String, String) -> (String, &'static str),
+    ) -> Option<Problem> {
+        let (now, before) = (self.written(rule)?, self.written(first)?);
+        let (now_text, before_text) = (self.inner(now), self.inner(before));
+        if now.is_key && before.is_key && now_text == before_text {
+            return Some(document::duplicate_key(self.text, now.span()));
+        }
+        let line = self.rules.get(first)?.line;
+        let (message, help) = words(
+            format!("`{}`", shorten(now_text)),
+            format!("`{}` on line {line}", shorten(before_text)),
+        );
+        Some(Problem::warning(now.span(), message).with_help(help))
+    }
+
+    fn shadowed(&self, allow: RuleId, deny: RuleId) -> Option<Problem> {
+        let span = self.written(allow)?.span();
+        let (allow, deny) = (self.rules.get(allow)?, self.rules.get(deny)?);
+        // The same pattern in both lists has its own warning.
+        (deny.pattern != allow.pattern).then(|| {
+            let message = format!(
+                "`{}` can never allow anything: `{}` on line {} denies it all",
+                allow.pattern, deny.pattern, deny.line
+            );
+            Problem::warning(span, message).with_help("remove one of the two: deny wins, always")
+        })
+    }
+
+    /// Allowed literals that a denied glob covers.
+    fn shadowed_addresses(&mut self) {
+        let denies = Addresses::new(&self.rules, List::Deny);
+        let allows = self.rules.records().filter(|(_, record)| record.list == List::Allow);
+        let shadowed = allows.filter_map(|(allow, record)| {
+            let What::Other(pattern) = record.what else { return None };
+            let Shape::Address(address) = pattern.shape() else { return None };
+            let deny = denies.matching(*address).into_iter().min()?;
+            self.shadowed(allow, deny.rule)
+        });
+        let shadowed: Vec<Problem> = shadowed.collect();
+        self.problems.extend(shadowed);
+    }
+
+    /// Rules are noted in the order of their ids.
+    fn written(&self, rule: RuleId) -> Option<Written> {
+        let place = self.written.binary_search_by_key(&rule, |written| written.rule).ok()?;
+        self.written.get(place).copied()
+    }
+
+    /// The pattern as it is written, without its quotes.
+    fn inner(&self, written: Written) -> &str {
+        let raw = self.text.get(written.span()).unwrap_or("");
+        let quoted = raw.len() >= 2 && raw.starts_with(['"', '\'']);
+        if quoted { raw.get(1..raw.len() - 1).unwrap_or(raw) } else { raw }
+    }
+}
+
+impl Written {
+    fn span(self) -> Range<usize> {
+        let place = |at| usize::try_from(at).unwrap_or(usize::MAX);
+        place(self.start)..place(self.end)
+    }
+}
+
+impl<'t> Lines<'t> {
+    fn new(text: &'t str) -> Self {
+        Self { text, at: 0, line: 1 }
+    }
+
+    /// The line of an offset, from 1. Going back begins anew.
+    fn line(&mut self, offset: usize) -> usize {
+        if offset < self.at {
+            *self = Self::new(self.text);
+        }
+        let between = self.text.as_bytes().get(self.at..offset).unwrap_or_default();
+        self.line += between.iter().filter(|byte| **byte == b'\n').count();
+        self.at = offset;
+        self.line
+    }
+}
+
+fn parse(entry: &Entry<'_>, problems: &mut Vec<Problem>) -> Option<Pattern> {
+    let quoted = shorten(entry.text);
+    if entry.text.trim().len() != entry.text.len() && !entry.text.trim().is_empty() {
+        let message = format!("white space around `{quoted}` in `{}` is trimmed", entry.key);
+        problems.push(Problem::warning(entry.span.clone(), message));
+    }
+    match Pattern::parse(entry.text) {
+        Ok(pattern) => Some(pattern),
+        Err(PatternError::Zone(address)) => {
+            let message = format!("`{quoted}` in `{}` has an IPv6 zone identifier", entry.key);
+            let (effect, kept) = match entry.list {
+                List::Allow => ("requests with a zone are refused: this rule is dead", None),
+                List::Deny => ("the address is denied in every zone", Some(address)),
+            };
+            let help = format!("{effect}; write `{address}` without the zone");
+            problems.push(Problem::warning(entry.span.clone(), message).with_help(help));
+            kept.map(|address| Pattern::of(Shape::Address(address)))
+        }
+        Err(error) => {
+            let message = format!("`{quoted}` in `{}` {error}", entry.key);
+            let help = error.help(entry.text);
+            problems.push(Problem::error(entry.span.clone(), message).with_help(help));
+            None
+        }
+    }
+}
+
+/// What a pattern means in the list it stands in.
+fn fit_list(entry: &Entry<'_>, pattern: Pattern, problems: &mut Vec<Problem>) -> Option<Pattern> {
+    let span = entry.span.clone();
+    match (entry.list, pattern.shape()) {
+        (List::Deny, Shape::Any) => {
+            problems.push(
+                Problem::error(span, format!("`*` in `{}` would deny every host", entry.key))
+                    .with_help("write `enabled = false` to switch the network off"),
+            );
+            return None;
+        }
+        (List::Allow, Shape::Any) => problems.push(
+            Problem::warning(span, format!("`*` in `{}` allows every public host", entry.key))
+                .with_help("list the hosts that are needed"),
+        ),
+        (List::Allow, Shape::Glob(glob)) if !glob.is_over_address() => problems.push(
+            Problem::warning(
+                span,
+                format!("`{pattern}` in `{}` may be wider than it looks", entry.key),
+            )
+            .with_help(
+                "`*` matches any run of characters and `?` any one, dots included: other domains \
+                 can match too",
+            ),
+        ),
+        (List::Allow, Shape::Subdomains(base) | Shape::Tree(base))
+            if is_public_suffix(base.as_str()) =>
+        {
+            let message = format!(
+                "`{pattern}` in `{}` covers a whole public suffix, under which anybody can get a name",
+                entry.key
+            );
+            problems.push(
+                Problem::warning(span, message)
+                    .with_help(format!("name the organisation too: `*.organisation.{base}`")),
+            );
+        }
+        (List::Deny, _) if pattern.port().is_some() => {
+            let message = format!("the port of `{pattern}` in `{}` is ignored", entry.key);
+            problems.push(
+                Problem::warning(span, message)
+                    .with_help("a denied host is denied on every port; write it without one"),
+            );
+            return Some(pattern.without_port());
+        }
+        (List::Allow | List::Deny, _) => {}
+    }
+    Some(pattern)
+}
+
+/// A top-level domain, or a name under which a provider hands out names (`github.io`).
+fn is_public_suffix(name: &str) -> bool {
+    let suffix = psl::suffix(name.as_bytes());
+    suffix.is_some_and(|suffix| suffix.is_known() && suffix == name.as_bytes())
+}

@@ -1,0 +1,310 @@
+//! The rules of a policy as they are kept: one short record each, in the order they were written.
+//!
+//! # Layout
+//!
+//! ```text
+//! len │ kind │ line (4) │ name ...      a rule about names: its base, without `*.` or `**.`
+//!  4  │ kind │ line (4) │ number (4)    any other rule: its place in `others`
+//! ```
+//!
+//! A million names of 14 bytes are 20 MB; each as a [`Rule`] would be 120. A [`RuleId`] is where
+//! the record begins, so ids rise in the order of writing. Which rules match a host is not known
+//! here: that is [`super::table`]'s business.
+
+use std::sync::Arc;
+
+use super::{List, Pattern, Rule, RuleId, Shape, Source, rule::Rank};
+use crate::net::DnsName;
+
+/// All rules of a policy, of both lists and of every layer.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    arena: Vec<u8>,
+    others: Vec<Pattern>,
+    sources: Vec<Arc<Source>>,
+    allows: usize,
+    denies: usize,
+}
+
+/// Which names a rule speaks about, seen from its base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// The base alone.
+    Exact,
+    /// Every name below it.
+    Below,
+    /// Both.
+    Tree,
+}
+
+/// A record, as the table reads it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record<'a> {
+    pub(super) list: List,
+    pub(super) what: What<'a>,
+}
+
+/// What a rule is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum What<'a> {
+    /// Names, on every port.
+    Names(Reach, &'a str),
+    /// Anything else.
+    Other(&'a Pattern),
+}
+
+/// A document whose rules are being added.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SourceId(u8);
+
+/// A policy that is too large to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// Bytes of a record before its name.
+pub(super) const HEADER: usize = 6;
+
+/// Ids share 32 bits with a verdict.
+const MAX_BYTES: usize = 1 << 30;
+
+const SHAPE: u8 = 0b0000_0011;
+const OTHER: u8 = 0b0000_0011;
+const DENY: u8 = 0b0000_0100;
+const SOURCE_SHIFT: u32 = 4;
+const MAX_SOURCES: usize = 15;
+
+/// The kind of a record that does not count: a duplicate.
+const DROPPED: u8 = u8::MAX;
+
+impl Rules {
+    /// Room for the rules of a text of that many bytes.
+    pub(super) fn for_text(bytes: usize) -> Self {
+        // A record is about as long as the text it came from.
+        Self { arena: Vec::with_capacity(bytes + bytes / 8), ..Self::default() }
+    }
+
+    /// Names a document, before its rules are added.
+    pub(super) fn add_source(&mut self, source: &Arc<Source>) -> Result<SourceId, Full> {
+        let id = self.sources.len();
+        self.sources.push(Arc::clone(source));
+        u8::try_from(id).ok().filter(|_| id < MAX_SOURCES).map(SourceId).ok_or(Full)
+    }
+
+    /// Adds a rule about names; `base` is canonical.
+    pub(super) fn push_name(
+        &mut self,
+        reach: Reach,
+        base: &str,
+        list: List,
+        source: SourceId,
+        line: usize,
+    ) -> Result<RuleId, Full> {
+        self.push_record(reach.bits(), base.as_bytes(), list, source, line)
+    }
+
+    /// Adds a rule.
+    pub(super) fn push(
+        &mut self,
+        pattern: Pattern,
+        list: List,
+        source: SourceId,
+        line: usize,
+    ) -> Result<RuleId, Full> {
+        let (reach, base) = match (pattern.shape(), pattern.port()) {
+            (Shape::Exact(name), None) => (Reach::Exact, name),
+            (Shape::Subdomains(base), None) => (Reach::Below, base),
+            (Shape::Tree(base), None) => (Reach::Tree, base),
+            (_, _) => {
+                let number = u32::try_from(self.others.len()).map_err(|_| Full)?;
+                self.others.push(pattern);
+                return self.push_record(OTHER, &number.to_le_bytes(), list, source, line);
+            }
+        };
+        self.push_name(reach, base.as_str(), list, source, line)
+    }
+
+    fn push_record(
+        &mut self,
+        shape: u8,
+        name: &[u8],
+        list: List,
+        source: SourceId,
+        line: usize,
+    ) -> Result<RuleId, Full> {
+        if self.arena.is_empty() {
+            // No record begins at zero.
+            self.arena.push(0);
+        }
+        let id = RuleId::at(self.arena.len()).ok_or(Full)?;
+        let length = u8::try_from(name.len()).map_err(|_| Full)?;
+        let line = u32::try_from(line).map_err(|_| Full)?;
+        if self.arena.len() + HEADER + name.len() > MAX_BYTES {
+            return Err(Full);
+        }
+        let deny = match list {
+            List::Allow => 0,
+            List::Deny => DENY,
+        };
+        self.arena.extend([length, shape | deny | source.0 << SOURCE_SHIFT]);
+        self.arena.extend(line.to_le_bytes());
+        self.arena.extend(name);
+        *self.counter(list) += 1;
+        Ok(id)
+    }
+
+    /// Takes a rule out of count: it is a duplicate, which changes nothing.
+    pub(super) fn drop_duplicate(&mut self, id: RuleId) {
+        let Some(record) = self.record(id) else { return };
+        *self.counter(record.list) -= 1;
+        if let Some(kind) = self.arena.get_mut(id.offset() + 1) {
+            *kind = DROPPED;
+        }
+    }
+
+    fn counter(&mut self, list: List) -> &mut usize {
+        match list {
+            List::Allow => &mut self.allows,
+            List::Deny => &mut self.denies,
+        }
+    }
+
+    /// Adds the denies of another policy, with the places they are written at.
+    pub(super) fn extend_with_denies(&mut self, other: &Self) -> Result<(), Full> {
+        let mut sources = Vec::with_capacity(other.sources.len());
+        for source in &other.sources {
+            sources.push(self.add_source(source)?);
+        }
+        for (id, record) in other.records().filter(|(_, record)| record.list == List::Deny) {
+            let Some((source, line)) = other.place(id) else { continue };
+            let source = sources.get(source).copied().ok_or(Full)?;
+            match record.what {
+                What::Names(reach, base) => {
+                    self.push_name(reach, base, List::Deny, source, line)?
+                }
+                What::Other(pattern) => self.push(pattern.clone(), List::Deny, source, line)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Gives back what was reserved and not needed.
+    pub(super) fn shrink(&mut self) {
+        self.arena.shrink_to_fit();
+        self.others.shrink_to_fit();
+    }
+
+    /// How many rules stand in a list.
+    #[must_use]
+    pub fn count(&self, list: List) -> usize {
+        match list {
+            List::Allow => self.allows,
+            List::Deny => self.denies,
+        }
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.arena.capacity() + self.others.capacity() * size_of::<Pattern>()
+    }
+
+    /// All rules in the order they were written, each made anew.
+    pub fn iter(&self) -> impl Iterator<Item = (RuleId, Rule<'_>)> {
+        self.records().filter_map(|(id, _)| Some((id, self.get(id)?)))
+    }
+
+    /// The rule of an id, made anew.
+    #[must_use]
+    pub fn get(&self, id: RuleId) -> Option<Rule<'_>> {
+        let Record { list, what } = self.record(id)?;
+        let pattern = match what {
+            What::Names(reach, base) => {
+                let base = DnsName::parse(base.as_bytes()).ok()?;
+                Pattern::of(match reach {
+                    Reach::Exact => Shape::Exact(base),
+                    Reach::Below => Shape::Subdomains(base),
+                    Reach::Tree => Shape::Tree(base),
+                })
+            }
+            What::Other(pattern) => pattern.clone(),
+        };
+        let (source, line) = self.place(id)?;
+        Some(Rule { pattern, list, source: self.sources.get(source)?, line })
+    }
+
+    /// The records in the order they were written, duplicates left out.
+    pub(super) fn records(&self) -> impl Iterator<Item = (RuleId, Record<'_>)> {
+        let mut at = 1;
+        let next = move || {
+            let id = RuleId::at(at)?;
+            at += HEADER + usize::from(*self.arena.get(at)?);
+            Some(id)
+        };
+        std::iter::from_fn(next).filter_map(|id| Some((id, self.record(id)?)))
+    }
+
+    pub(super) fn record(&self, id: RuleId) -> Option<Record<'_>> {
+        let (kind, name) = self.raw(id)?;
+        if kind == DROPPED {
+            return None;
+        }
+        let list = if kind & DENY == 0 { List::Allow } else { List::Deny };
+        let what = match Reach::of(kind) {
+            Some(reach) => What::Names(reach, std::str::from_utf8(name).ok()?),
+            None => {
+                let number = u32::from_le_bytes(*name.first_chunk()?);
+                What::Other(self.others.get(usize::try_from(number).ok()?)?)
+            }
+        };
+        Some(Record { list, what })
+    }
+
+    /// The name of a rule about names, and what the rule says: all that a lookup reads.
+    #[inline]
+    pub(super) fn named(&self, id: RuleId) -> Option<(&[u8], List, Reach)> {
+        let (kind, name) = self.raw(id)?;
+        let list = if kind & DENY == 0 { List::Allow } else { List::Deny };
+        Some((name, list, Reach::of(kind)?))
+    }
+
+    /// How specific a rule is.
+    pub(super) fn rank(&self, id: RuleId) -> Option<Rank> {
+        Some(match self.record(id)?.what {
+            What::Names(Reach::Exact, _) => Rank::exact(),
+            What::Names(Reach::Below | Reach::Tree, base) => Rank::below(base.len()),
+            What::Other(pattern) => Rank::of(pattern),
+        })
+    }
+
+    #[inline]
+    fn raw(&self, id: RuleId) -> Option<(u8, &[u8])> {
+        let rest = self.arena.get(id.offset()..)?;
+        let ([length, kind, ..], rest) = rest.split_first_chunk::<HEADER>()?;
+        Some((*kind, rest.get(..usize::from(*length))?))
+    }
+
+    /// The number of a rule's document, and its line there.
+    fn place(&self, id: RuleId) -> Option<(usize, usize)> {
+        let [_, kind, a, b, c, d] = *self.arena.get(id.offset()..)?.first_chunk::<HEADER>()?;
+        let line = usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?;
+        Some((usize::from(kind >> SOURCE_SHIFT), line))
+    }
+}
+
+impl Reach {
+    fn bits(self) -> u8 {
+        match self {
+            Self::Exact => 0,
+            Self::Below => 1,
+            Self::Tree => 2,
+        }
+    }
+
+    #[inline]
+    fn of(kind: u8) -> Option<Self> {
+        match kind & SHAPE {
+            0 => Some(Self::Exact),
+            1 => Some(Self::Below),
+            2 => Some(Self::Tree),
+            _ => None,
+        }
+    }
+}

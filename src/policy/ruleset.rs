@@ -1,0 +1,76 @@
+//! A policy file that holds: its switches and its rules, ready to be asked.
+
+use std::sync::Arc;
+
+use super::{List, Rules, Source, rules::Full, table::Table};
+use crate::net::Port;
+
+/// The switches and the rules of one or more documents.
+#[derive(Debug)]
+pub struct Ruleset {
+    /// Whether anything may leave at all.
+    pub enabled: bool,
+    /// `allow_local_binding`, as written.
+    pub allow_local_binding: Option<bool>,
+    /// `dangerously_allow_non_loopback_proxy`, as written.
+    pub allow_non_loopback_proxy: Option<bool>,
+    /// `http_port`.
+    pub http_port: Option<Port>,
+    /// The file they come from.
+    pub source: Arc<Source>,
+    /// The line of the list of allows, to point at when nothing in it matches.
+    pub allow_line: Option<usize>,
+    pub(super) rules: Rules,
+    pub(super) table: Table,
+}
+
+/// More rules than a policy can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the documents hold more rules than a policy can")]
+pub struct TooManyRules;
+
+impl Ruleset {
+    /// Allow and deny rules.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Where the list of allows stands: `file:line`, by the file's name or its whole path.
+    #[must_use]
+    pub fn allow_place(&self, file: &str) -> String {
+        match self.allow_line {
+            Some(line) => format!("{file}:{line}"),
+            None => file.to_owned(),
+        }
+    }
+
+    /// How many rules stand in a list.
+    #[must_use]
+    pub fn count(&self, list: List) -> usize {
+        self.rules.count(list)
+    }
+
+    /// Adds the denies of another file, which no layer can lift.
+    ///
+    /// # Errors
+    ///
+    /// If both together are larger than any one file may be, by far.
+    pub fn with_denies_of(mut self, other: &Self, seed: u64) -> Result<Self, TooManyRules> {
+        self.rules.extend_with_denies(&other.rules)?;
+        let (table, _) = Table::new(&self.rules, seed)?;
+        Ok(Self { table, ..self })
+    }
+
+    /// Bytes of memory that the rules about names take, text and lookup included.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.rules.heap_bytes() + self.table.heap_bytes()
+    }
+}
+
+impl From<Full> for TooManyRules {
+    fn from(_: Full) -> Self {
+        Self
+    }
+}
