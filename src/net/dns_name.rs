@@ -114,8 +114,9 @@ impl DnsName {
     /// The last two labels, or the only one. Rules are found by them, so they are looked for once,
     /// when the name is parsed.
     #[must_use]
-    pub fn anchor(&self) -> &str {
-        self.text.get(usize::from(self.anchor)..).unwrap_or(&self.text)
+    pub fn anchor(&self) -> &[u8] {
+        let bytes = self.text.as_bytes();
+        bytes.get(usize::from(self.anchor)..).unwrap_or(bytes)
     }
 
     /// How many labels it has.

@@ -11,9 +11,9 @@ use super::{
     addresses::Addresses,
     candidate::Candidate,
     decision::Exemption,
-    table::{AskId, Verdict},
+    table::{AskId, Probe, Verdict},
 };
-use crate::net::{Authority, Host, IpClass, Port};
+use crate::net::{Authority, DnsName, Host, IpClass, Port};
 
 /// A policy in force: rules, switches, and the operator's exceptions.
 #[derive(Debug)]
@@ -70,11 +70,16 @@ impl Policy {
         if !self.ruleset.enabled {
             return Err(Denial::built_in(Reason::ProxyDisabled));
         }
-        let verdict = match &authority.host {
-            Host::Name(name) => self.ruleset.table.lookup(&self.ruleset.rules, name),
-            Host::Ip(_) => self.ruleset.table.everywhere(),
+        let Host::Name(name) = &authority.host else {
+            return self.weigh(authority, self.ruleset.table.everywhere());
         };
-        self.settle(authority, verdict).unwrap_or_else(|| self.weigh(authority, verdict))
+        let table = &self.ruleset.table;
+        let probe = table.probe(name);
+        let is_missing = matches!(probe, Probe::Missing);
+        if is_missing && table.is_silent_elsewhere() && !name.is_localhost() {
+            return Err(Denial::built_in(Reason::NotAllowed));
+        }
+        self.decide_name(authority, name, probe)
     }
 
     /// Judges one resolved address for a permit.
@@ -117,16 +122,25 @@ impl Policy {
         self.generation
     }
 
-    /// The table's answer, where nothing else has a say: the way of nearly every decision.
-    #[inline]
-    fn settle(&self, authority: &Authority, verdict: Verdict) -> Option<Result<Permit, Denial>> {
-        let Host::Name(name) = &authority.host else { return None };
-        match verdict {
-            Verdict::Deny(rule) => Some(Err(Denial::by_rule(Reason::Denied, rule))),
-            Verdict::Ask(_) => None,
-            _ if name.is_localhost() => None,
-            Verdict::Allow(rule) => Some(Ok(Permit::new(authority.clone(), rule, Exemption::None))),
-            Verdict::Nothing => Some(Err(Denial::built_in(Reason::NotAllowed))),
+    /// Decides by what the table says, where nothing else has a say: the way of nearly every name
+    /// that a rule speaks about.
+    #[inline(never)]
+    fn decide_name(
+        &self,
+        authority: &Authority,
+        name: &DnsName,
+        probe: Probe,
+    ) -> Result<Permit, Denial> {
+        let Ruleset { table, rules, .. } = &self.ruleset;
+        match table.lookup(rules, name, probe) {
+            Verdict::Deny(rule) => Err(Denial::by_rule(Reason::Denied, rule)),
+            Verdict::Nothing if !name.is_localhost() => Err(Denial::built_in(Reason::NotAllowed)),
+            Verdict::Allow(rule) if !name.is_localhost() => {
+                Ok(Permit::new(authority.clone(), rule, Exemption::None))
+            }
+            verdict @ (Verdict::Allow(_) | Verdict::Ask(_) | Verdict::Nothing) => {
+                self.weigh(authority, verdict)
+            }
         }
     }
 

@@ -257,12 +257,20 @@ impl Rules {
         Some(Record { list, what })
     }
 
-    /// The name of a rule about names, and what the rule says: all that a lookup reads.
+    /// The name of a rule about names, as a lookup compares it.
     #[inline]
-    pub(super) fn named(&self, id: RuleId) -> Option<(&[u8], List, Reach)> {
-        let (kind, name) = self.raw(id)?;
+    pub(super) fn name(&self, id: RuleId) -> Option<&[u8]> {
+        let rest = self.arena.get(id.offset()..)?;
+        let length = usize::from(*rest.first()?);
+        rest.get(HEADER..HEADER + length)
+    }
+
+    /// What a rule about names says.
+    #[inline]
+    pub(super) fn says(&self, id: RuleId) -> Option<(List, Reach)> {
+        let kind = *self.arena.get(id.offset() + 1)?;
         let list = if kind & DENY == 0 { List::Allow } else { List::Deny };
-        Some((name, list, Reach::of(kind)?))
+        Some((list, Reach::of(kind)?))
     }
 
     /// How specific a rule is.

@@ -146,9 +146,7 @@ impl<'r> Builder<'r> {
                     }
                     return Ok(());
                 }
-                Some((_, Target::Rule(first)))
-                    if self.rules.named(first) == self.rules.named(rule) =>
-                {
+                Some(Target::Rule(first)) if self.rules.says(first) == self.rules.says(rule) => {
                     self.findings.push(Finding::Duplicate { rule, first });
                     return Ok(());
                 }
@@ -200,7 +198,7 @@ impl<'r> Builder<'r> {
     /// The node of a name, and the number of its rules; made if need be.
     fn node(&mut self, name: &[u8]) -> Result<(NodeId, usize), Full> {
         let found = self.table.find(self.rules, name);
-        if let Some((_, Target::Node(node))) = found {
+        if let Some(Target::Node(node)) = found {
             return Ok((node, self.number_of(node).ok_or(Full)?));
         }
         let node = self.table.nodes.push(name).ok_or(Full)?;
@@ -211,12 +209,15 @@ impl<'r> Builder<'r> {
         self.owns.push(Own::default());
         let labels = labels_of_bytes(name);
         match found {
-            Some((Place { line, slot }, Target::Rule(rule))) => {
-                if let Some(line) = self.table.lines.get_mut(line) {
+            Some(Target::Rule(rule)) => {
+                let hash = self.table.keys.hash(name);
+                if let Some((Place { line, slot }, _)) = self.table.search(self.rules, name, hash)
+                    && let Some(line) = self.table.lines.get_mut(line)
+                {
                     line.set(slot, Target::Node(node));
                 }
-                if let (Some(own), Some((_, list, reach))) =
-                    (self.owns.get_mut(number), self.rules.named(rule))
+                if let (Some(own), Some((list, reach))) =
+                    (self.owns.get_mut(number), self.rules.says(rule))
                 {
                     own.add(rule, list, reach);
                 }
@@ -235,7 +236,7 @@ impl<'r> Builder<'r> {
     }
 
     fn number_of(&self, node: NodeId) -> Option<usize> {
-        self.table.nodes.get(node)?.1.here.number()
+        self.table.nodes.get(node)?.here.number()
     }
 
     /// Makes sure that a lookup that starts at the anchor finds what lies deeper.
@@ -299,8 +300,8 @@ impl<'r> Builder<'r> {
         let (above, is_root) = self.above(&name);
         // A rule alone that inherits nothing stands as it is; what the roots say, a lookup asks
         // where a rule says nothing.
-        if let Some((_, Target::Rule(rule))) = self.table.find(self.rules, &name) {
-            let denies = self.rules.named(rule).is_some_and(|(_, list, _)| list == List::Deny);
+        if let Some(Target::Rule(rule)) = self.table.find(self.rules, &name) {
+            let denies = self.rules.says(rule).is_some_and(|(list, _)| list == List::Deny);
             if above == Verdict::Nothing || is_root && (denies || !self.may_deny(above)) {
                 return Ok(());
             }
@@ -321,38 +322,41 @@ impl<'r> Builder<'r> {
         let anchor = DnsName::anchor_of(whole);
         let mut labels = labels_of(whole);
         let mut rest = whole;
-        let depths = self.table.find(self.rules, anchor.as_bytes()).map(|(_, target)| target);
+        let depths = self.table.find(self.rules, anchor.as_bytes());
         let depths = depths.map(|target| self.depths(target)).unwrap_or_default();
         while labels > 2
             && let Some((_, shorter)) = rest.split_once('.')
         {
             (rest, labels) = (shorter, labels - 1);
             if (labels == 2 || depths.contain(labels))
-                && let Some((_, target)) = self.table.find(self.rules, rest.as_bytes())
+                && let Some(target) = self.table.find(self.rules, rest.as_bytes())
                 && let Some(finals) = self.table.finals(self.rules, target)
             {
                 // A rule that says nothing about what is below leaves it to the roots.
                 return match finals.below == Verdict::Nothing {
-                    true => (self.table.roots.of(whole), true),
+                    true => (self.roots_of(whole), true),
                     false => (finals.below, false),
                 };
             }
         }
-        (self.table.roots.of(whole), true)
+        (self.roots_of(whole), true)
+    }
+
+    fn roots_of(&self, name: &str) -> Verdict {
+        self.table.roots.of_label(name)
     }
 
     fn depths(&self, target: Target) -> Depths {
         match target {
             Target::Rule(_) => Depths::default(),
             Target::Node(node) => {
-                self.table.nodes.get(node).map(|(_, node)| node.depths).unwrap_or_default()
+                self.table.nodes.get(node).map(|node| node.depths).unwrap_or_default()
             }
         }
     }
 
     fn look_for_shadows(&mut self, own: &Own, finals: Final, name: &str) {
-        let exact =
-            |rule| self.rules.named(rule).is_some_and(|(_, _, reach)| reach == Reach::Exact);
+        let exact = |rule| self.rules.says(rule).is_some_and(|(_, reach)| reach == Reach::Exact);
         self.findings.extend(
             own.shadowed(finals, exact).map(|(allow, deny)| Finding::Shadowed { allow, deny }),
         );

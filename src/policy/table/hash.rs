@@ -23,41 +23,67 @@ impl Keys {
 
     #[inline]
     pub(super) fn hash(&self, name: &[u8]) -> u64 {
-        let [a, b, c, d] = self.0;
-        let length = spread(name.len());
-        if name.len() > 16 {
-            let (rest, sum) = self.fold_front(name, length);
-            let [head, tail] = ends::<16>(rest).map(halves);
-            return fold(head.0 ^ a, head.1 ^ b ^ sum) ^ fold(tail.0 ^ c, tail.1 ^ d);
-        }
-        let (head, tail) = match name.len() {
-            8.. => {
-                let [head, tail] = ends::<8>(name).map(u64::from_le_bytes);
-                (head, tail)
-            }
-            4..8 => {
-                let [head, tail] = ends::<4>(name).map(u32::from_le_bytes);
-                (u64::from(head), u64::from(tail))
-            }
-            _ => (name.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)), 0),
-        };
-        fold(head ^ a, tail ^ b ^ length)
+        self.hash_usual(name).unwrap_or_else(|| self.hash_rare(name))
     }
 
-    /// Leaves at most 32 bytes, and what the bytes before them come to.
+    /// Of names of 8 to 32 bytes, which nearly all are.
     #[inline]
-    fn fold_front<'n>(&self, name: &'n [u8], length: u64) -> (&'n [u8], u64) {
-        let [a, b, ..] = self.0;
-        let (mut rest, mut sum) = (name, length);
+    pub(super) fn hash_usual(&self, name: &[u8]) -> Option<u64> {
+        let [a, b, c, d] = self.0;
+        // Ends overlap, so the length has to count; each has a key of its own.
+        let b = turned(b, name.len());
+        match name.len() {
+            8..=16 => {
+                let [head, tail] = ends(name).map(u64::from_le_bytes);
+                Some(fold(head ^ a, tail ^ b))
+            }
+            17..=32 => {
+                let [head, tail] = ends(name).map(halves);
+                Some(fold(head.0 ^ a, head.1 ^ b) ^ fold(tail.0 ^ c, tail.1 ^ d))
+            }
+            _ => None,
+        }
+    }
+
+    /// Very short and very long names.
+    #[cold]
+    fn hash_rare(&self, name: &[u8]) -> u64 {
+        let [a, b, c, d] = self.0;
+        let mut sum = turned(b, name.len());
+        if name.len() < 8 {
+            let word = name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            return fold(word ^ a, sum);
+        }
+        let mut rest = name;
         while rest.len() > 32
-            && let Some((chunk, after)) = rest.split_first_chunk::<16>()
+            && let Some((chunk, after)) = rest.split_first_chunk()
         {
             let (x, y) = halves(*chunk);
-            sum = fold(x ^ a ^ sum, y ^ b);
+            sum = fold(x ^ a, y ^ sum);
             rest = after;
         }
-        (rest, sum)
+        let [head, tail] = ends(rest).map(halves);
+        fold(head.0 ^ a, head.1 ^ sum) ^ fold(tail.0 ^ c, tail.1 ^ d)
     }
+}
+
+/// Whether two names are the same, without a call for those of up to 32 bytes.
+#[inline]
+pub(super) fn equal(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len()
+        && match one.len() {
+            8..=16 => {
+                let [head, tail] = ends(one).map(u64::from_le_bytes);
+                let [other_head, other_tail] = ends(other).map(u64::from_le_bytes);
+                (head ^ other_head) | (tail ^ other_tail) == 0
+            }
+            17..=32 => {
+                let [head, tail] = ends(one).map(u128::from_le_bytes);
+                let [other_head, other_tail] = ends(other).map(u128::from_le_bytes);
+                (head ^ other_head) | (tail ^ other_tail) == 0
+            }
+            _ => one == other,
+        }
 }
 
 /// The first and the last `N` bytes, which may overlap; zeros if there are not that many.
@@ -75,13 +101,10 @@ fn halves(bytes: [u8; 16]) -> (u64, u64) {
     (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes(low))
 }
 
-/// The eight bits of a length, each as the top bit of a byte, where ASCII has none: no byte of a
-/// name can make up for another length.
+/// A key for names of that length.
 #[inline]
-fn spread(length: usize) -> u64 {
-    let length = u64::try_from(length).unwrap_or(u64::MAX);
-    // Copies of it, nine bits apart.
-    length.wrapping_mul(0x8040_2010_0804_0201) & 0x8080_8080_8080_8080
+fn turned(key: u64, length: usize) -> u64 {
+    key.rotate_left(u32::try_from(length % 64).unwrap_or(0))
 }
 
 #[inline]
@@ -113,10 +136,15 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_stands_for_a_length() {
-        for long in 1..=253 {
-            for short in 0..long {
-                assert_ne!(spread(long), spread(short), "{long} {short}");
+    fn equal_compares_every_byte() {
+        for length in 0..=253 {
+            let name = vec![b'a'; length];
+            assert!(equal(&name, &name.clone()));
+            assert!(!equal(&name, &[&name[..], b"a"].concat()));
+            for at in 0..length {
+                let mut other = name.clone();
+                other[at] = b'b';
+                assert!(!equal(&name, &other), "{length} {at}");
             }
         }
     }

@@ -41,7 +41,7 @@ use std::collections::BTreeMap;
 pub(super) use self::{asking::AskId, build::Finding};
 use self::{
     asking::Asks,
-    hash::Keys,
+    hash::{Keys, equal},
     line::{Line, Tag, Target},
     node::{Depths, Node, Nodes},
 };
@@ -94,16 +94,51 @@ struct Place {
     slot: usize,
 }
 
+/// What a quick look for the record of a name's domain finds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Probe {
+    /// Something that looks like it.
+    Found(Target),
+    /// There is none.
+    Missing,
+    /// It takes more than a quick look.
+    Elsewhere,
+}
+
 impl Table {
-    /// What the rules say about a name.
+    /// Looks for a name's domain where it would be: most names end here, because it is not.
     #[inline]
-    pub(super) fn lookup(&self, rules: &Rules, name: &DnsName) -> Verdict {
+    pub(super) fn probe(&self, name: &DnsName) -> Probe {
+        let Some(hash) = self.keys.hash_usual(name.anchor()) else { return Probe::Elsewhere };
+        let (line, tag) = (self.lines.get(self.line_of(hash)), Tag::of(hash));
+        match line.map(|line| (line.first(tag), line)) {
+            Some((Some(first), _)) => Probe::Found(first),
+            Some((None, line)) if line.passes_on(tag) => Probe::Elsewhere,
+            Some((None, _)) | None => Probe::Missing,
+        }
+    }
+
+    /// What the rules say about a name that was probed.
+    #[inline]
+    pub(super) fn lookup(&self, rules: &Rules, name: &DnsName, probe: Probe) -> Verdict {
         let anchor = name.anchor();
-        let verdict = match self.find(rules, anchor.as_bytes()) {
-            None => Verdict::Nothing,
-            Some((_, target)) => self.under_anchor(rules, name, target),
+        let target = match probe {
+            // The first that looks like it nearly always is it.
+            Probe::Found(first) if self.is_named(rules, first, anchor) => Some(first),
+            Probe::Found(_) | Probe::Elsewhere => self.find(rules, anchor),
+            Probe::Missing => None,
         };
-        if verdict == Verdict::Nothing { self.roots.of(name.as_str()) } else { verdict }
+        let verdict = target.map(|target| self.under_anchor(rules, name, target));
+        match verdict {
+            None | Some(Verdict::Nothing) => self.roots.of(name),
+            Some(verdict) => verdict,
+        }
+    }
+
+    /// Whether nothing is said about names whose own domain no rule speaks about.
+    #[inline]
+    pub(super) fn is_silent_elsewhere(&self) -> bool {
+        self.roots.labels.is_empty() && self.roots.everywhere == Verdict::Nothing
     }
 
     /// What holds for names that no rule of their own domain speaks about, and for addresses.
@@ -126,12 +161,13 @@ impl Table {
         self.lines.capacity() * size_of::<Line>() + self.nodes.heap_bytes()
     }
 
+    #[inline]
     fn under_anchor(&self, rules: &Rules, name: &DnsName, target: Target) -> Verdict {
         let whole = name.anchor().len() == name.as_str().len();
         match target {
             Target::Rule(rule) => alone(rules, rule).at(whole),
             Target::Node(node) => {
-                let Some((_, Node { here, below, depths })) = self.nodes.get(node) else {
+                let Some(Node { here, below, depths }) = self.nodes.get(node) else {
                     return Verdict::Nothing;
                 };
                 let finals = Final { here, below };
@@ -148,7 +184,7 @@ impl Table {
         let mut rest = name.as_str().as_bytes();
         for labels in (3..=name.labels()).rev() {
             if depths.contain(labels)
-                && let Some((_, target)) = self.find(rules, rest)
+                && let Some(target) = self.find(rules, rest)
             {
                 let whole = labels == name.labels();
                 return Some(self.finals(rules, target)?.at(whole));
@@ -163,25 +199,37 @@ impl Table {
         match target {
             Target::Rule(rule) => Some(alone(rules, rule)),
             Target::Node(node) => {
-                let (_, Node { here, below, .. }) = self.nodes.get(node)?;
+                let Node { here, below, .. } = self.nodes.get(node)?;
                 Some(Final { here, below })
             }
         }
     }
 
-    #[inline]
-    fn find(&self, rules: &Rules, name: &[u8]) -> Option<(Place, Target)> {
+    /// The record of a name.
+    fn find(&self, rules: &Rules, name: &[u8]) -> Option<Target> {
         let hash = self.keys.hash(name);
+        let first = self.lines.get(self.line_of(hash)).and_then(|line| line.first(Tag::of(hash)));
+        match first {
+            Some(target) if self.is_named(rules, target, name) => Some(target),
+            _ => self.search(rules, name, hash).map(|(_, target)| target),
+        }
+    }
+
+    /// Looks at everything that looks like a name, line after line: the record, and the slot that
+    /// points at it.
+    #[cold]
+    fn search(&self, rules: &Rules, name: &[u8], hash: u64) -> Option<(Place, Target)> {
         let tag = Tag::of(hash);
         let mut at = self.line_of(hash);
         loop {
             let line = self.lines.get(at)?;
-            for (slot, target) in line.candidates(tag) {
-                if self.name_of(rules, target) == Some(name) {
+            for slot in line.marks(tag) {
+                let Some(target) = line.target(slot) else { continue };
+                if self.is_named(rules, target, name) {
                     return Some((Place { line: at, slot }, target));
                 }
             }
-            if !line.is_full() {
+            if !line.passes_on(tag) {
                 return None;
             }
             at = if at + 1 == self.lines.len() { 0 } else { at + 1 };
@@ -189,10 +237,15 @@ impl Table {
     }
 
     #[inline]
+    fn is_named(&self, rules: &Rules, target: Target, name: &[u8]) -> bool {
+        self.name_of(rules, target).is_some_and(|other| equal(other, name))
+    }
+
+    #[inline]
     fn name_of<'r>(&'r self, rules: &'r Rules, target: Target) -> Option<&'r [u8]> {
         match target {
-            Target::Rule(rule) => rules.named(rule).map(|(name, ..)| name),
-            Target::Node(node) => self.nodes.get(node).map(|(name, _)| name),
+            Target::Rule(rule) => rules.name(rule),
+            Target::Node(node) => self.nodes.name(node),
         }
     }
 
@@ -205,10 +258,15 @@ impl Table {
 }
 
 impl Roots {
-    fn of(&self, name: &str) -> Verdict {
-        if self.labels.is_empty() {
-            return self.everywhere;
+    fn of(&self, name: &DnsName) -> Verdict {
+        match self.labels.is_empty() {
+            true => self.everywhere,
+            false => self.of_label(name.as_str()),
         }
+    }
+
+    /// What a rule about the top-level domain says.
+    fn of_label(&self, name: &str) -> Verdict {
         let found = match name.rsplit_once('.') {
             Some((_, root)) => self.labels.get(root).map(|root| root.below),
             None => self.labels.get(name).map(|root| root.here),
@@ -227,7 +285,7 @@ impl Final {
 /// What a rule says that stands alone at its base.
 #[inline]
 fn alone(rules: &Rules, rule: RuleId) -> Final {
-    let Some((_, list, reach)) = rules.named(rule) else {
+    let Some((list, reach)) = rules.says(rule) else {
         return Final { here: Verdict::Nothing, below: Verdict::Nothing };
     };
     let verdict = match list {

@@ -63,18 +63,23 @@ impl Nodes {
         *header = [a, b, c, d, e, f, g, h, i, j, k, l];
     }
 
-    /// The name of a node, and what it says.
     #[inline]
-    pub(super) fn get(&self, id: NodeId) -> Option<(&[u8], Node)> {
+    pub(super) fn name(&self, id: NodeId) -> Option<&[u8]> {
         let rest = self.bytes.get(usize::try_from(id.0).ok()?..)?;
-        let (header, rest) = rest.split_first_chunk::<HEADER>()?;
-        let [length, a, b, c, d, e, f, g, h, i, j, k, l] = *header;
-        let node = Node {
+        let length = usize::from(*rest.first()?);
+        rest.get(HEADER..HEADER + length)
+    }
+
+    /// What a node says.
+    #[inline]
+    pub(super) fn get(&self, id: NodeId) -> Option<Node> {
+        let rest = self.bytes.get(usize::try_from(id.0).ok()?..)?;
+        let [_, a, b, c, d, e, f, g, h, i, j, k, l] = *rest.first_chunk::<HEADER>()?;
+        Some(Node {
             here: Verdict::unpack(u32::from_le_bytes([a, b, c, d])),
             below: Verdict::unpack(u32::from_le_bytes([e, f, g, h])),
             depths: Depths(u32::from_le_bytes([i, j, k, l])),
-        };
-        Some((rest.get(..usize::from(length))?, node))
+        })
     }
 
     pub(super) fn shrink(&mut self) {
