@@ -1,6 +1,8 @@
 //! The command line: one file a subcommand. The only place that prints, reads the process's
 //! environment and chooses exit codes.
 
+#[cfg(feature = "bench")]
+mod bench;
 mod check;
 mod health;
 mod policy;
@@ -37,6 +39,9 @@ enum Command {
     Validate(validate::Validate),
     /// List the presets, or print one as TOML
     Preset(preset::Preset),
+    /// Measure what the rules cost, beside other ways to match them
+    #[cfg(feature = "bench")]
+    Bench(bench::Bench),
     /// Ask a running proxy how it is, for container health checks
     Health(health::Health),
 }
@@ -78,6 +83,8 @@ fn dispatch(command: Command) -> Exit {
     let ended = match command {
         Command::Serve(serve) => environment().map(|environment| serve.run(environment)),
         Command::Check(check) => environment().map(|environment| check.run(environment)),
+        #[cfg(feature = "bench")]
+        Command::Bench(bench) => environment().map(|environment| bench.run(environment)),
         Command::Validate(validate) => Ok(validate.run()),
         Command::Preset(preset) => Ok(preset.run()),
         Command::Health(health) => environment().map(|environment| health.run(&environment)),

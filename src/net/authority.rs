@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Host, HostError, Port, PortError};
+use super::{DnsName, Host, HostError, Port, PortError};
 
 /// A host and the port on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,10 +40,21 @@ impl Authority {
     ///
     /// Says which part is wrong, and how.
     pub fn parse_connect(text: &[u8]) -> Result<Self, AuthorityError> {
+        if let Some(usual) = Self::parse_usual(text) {
+            return Ok(usual);
+        }
         match split(text)? {
             (_, None | Some(b"")) => Err(AuthorityError::NoPort),
             (host, Some(port)) => Ok(Self { host: Host::parse(host)?, port: Port::parse(port)? }),
         }
+    }
+
+    /// A name and a port, as nearly every target is. None is no verdict.
+    fn parse_usual(text: &[u8]) -> Option<Self> {
+        let colon = text.iter().rposition(|byte| *byte == b':')?;
+        let (name, port) = (text.get(..colon)?, text.get(colon + 1..)?);
+        let port = Port::parse(port).ok()?;
+        Some(Self { host: Host::Name(DnsName::parse_usual(name)?), port })
     }
 
     /// Parses an authority whose port may be missing or empty (RFC 3986 §3.2.3).

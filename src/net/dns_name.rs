@@ -62,6 +62,32 @@ impl DnsName {
     ///
     /// Says which rule the text breaks; nothing is ever repaired.
     pub fn parse(text: &[u8]) -> Result<Self, DnsNameError> {
+        Self::parse_usual(text).map_or_else(|| Self::parse_with_care(text), Ok)
+    }
+
+    /// Parses what nearly every name is, in one pass. None is no verdict: the text needs care.
+    #[must_use]
+    pub(super) fn parse_usual(text: &[u8]) -> Option<Self> {
+        let text = text.strip_suffix(b".").unwrap_or(text);
+        let mut lower = [0; Self::MAX_LEN];
+        let lower = lower.get_mut(..text.len())?;
+        let (mut labels, mut begin, mut before) = (1, 0, 0);
+        for (at, (to, byte)) in lower.iter_mut().zip(text).enumerate() {
+            *to = USUAL.get(usize::from(*byte)).copied().filter(|usual| *usual != 0)?;
+            if *to == b'.' {
+                is_usual_label(text.get(begin..at)?).then_some(())?;
+                (before, begin, labels) = (begin, at + 1, labels + 1);
+            }
+        }
+        let last = text.get(begin..)?;
+        // A last label that begins with a letter is no number, and all of it is an address.
+        (is_usual_label(last) && last.first()?.is_ascii_alphabetic()).then_some(())?;
+        let anchor = u8::try_from(if labels > 2 { before } else { 0 }).ok()?;
+        let text = std::str::from_utf8(lower).ok()?;
+        Some(Self { text: text.into(), anchor, labels })
+    }
+
+    fn parse_with_care(text: &[u8]) -> Result<Self, DnsNameError> {
         let text = text.strip_suffix(b".").unwrap_or(text);
         if text.is_empty() {
             return Err(DnsNameError::Empty);
@@ -73,7 +99,7 @@ impl DnsName {
         if text.len() > Self::MAX_LEN {
             return Err(DnsNameError::TooLong);
         }
-        let lower: String = text.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+        let lower = String::from_utf8_lossy(text).to_ascii_lowercase();
         let mut last = "";
         let mut has_a_label = false;
         let mut labels = 0;
@@ -219,6 +245,26 @@ fn is_plain(label: &[u8]) -> bool {
         && label.iter().all(plain)
 }
 
+/// The lower case of every byte of a name, and zero for all others.
+#[expect(clippy::indexing_slicing, clippy::as_conversions, reason = "evaluated by the compiler")]
+const USUAL: [u8; 256] = {
+    let mut usual = [0; 256];
+    let names = b"abcdefghijklmnopqrstuvwxyz0123456789-_.";
+    let mut at = 0;
+    while at < names.len() {
+        usual[names[at] as usize] = names[at];
+        usual[names[at].to_ascii_uppercase() as usize] = names[at];
+        at += 1;
+    }
+    usual
+};
+
+/// A label of letters, digits, `_` and inner hyphens that has no second hyphen where `xn--` has.
+#[inline]
+fn is_usual_label(label: &[u8]) -> bool {
+    !matches!(label, [] | [b'-', ..] | [.., b'-'] | [_, _, b'-', b'-', ..]) && label.len() <= 63
+}
+
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
@@ -294,6 +340,19 @@ mod tests {
             (long_name.as_str(), DnsNameError::TooLong),
         ] {
             assert_eq!(DnsName::parse(text.as_bytes()), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn both_ways_to_parse_agree() {
+        let long = format!("{}.{}", "a".repeat(63), "b".repeat(63));
+        let full = "a.".repeat(125) + "com";
+        let tail = full.to_uppercase() + ".";
+        for text in ["Example.COM.", "a_b.test", "1.2.test", "a", "a.b.c.d", &long, &full, &tail] {
+            let usual = DnsName::parse_usual(text.as_bytes()).unwrap();
+            let care = DnsName::parse_with_care(text.as_bytes()).unwrap();
+            assert_eq!((&usual, usual.anchor()), (&care, care.anchor()), "{text}");
+            assert_eq!(usual.labels(), care.labels(), "{text}");
         }
     }
 

@@ -44,6 +44,9 @@ impl Host {
     ///
     /// Says which rule the text breaks.
     pub fn parse(text: &[u8]) -> Result<Self, HostError> {
+        if let Some(name) = DnsName::parse_usual(text) {
+            return Ok(Self::Name(name));
+        }
         if let [b'[', inner @ .., b']'] = text {
             return parse_ipv6(inner).map(|address| Self::from(IpAddr::V6(address)));
         }

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     List, Rules, Shape,
+    automaton::Budget,
     candidate::Candidate,
     group::Group,
     rules::{Record, What},
@@ -37,7 +38,7 @@ impl Addresses {
                 | Shape::Tree(_) => {}
             }
         }
-        Self { literals, globs: Group::new(globs) }
+        Self { literals, globs: Group::new(globs, &mut Budget::for_policy()) }
     }
 
     /// All that speak about the address, in no order.

@@ -1,24 +1,225 @@
-//! Many globs, matched together (stub).
+//! Many globs, matched together.
+//!
+//! A few are tried one by one; more become one deterministic automaton, which costs a step for each
+//! byte of the host, whatever their number. Such an automaton can be exponential in what it is made
+//! of (`*a*` with `*b*` with `*c*` ...), so its size is limited: globs that do not fit are split in
+//! halves, and what fits nowhere is tried one by one. It says the same as [`Glob::matches`], always.
+
+use regex_automata::{
+    Anchored, MatchKind, PatternID,
+    dfa::{Automaton as _, StartKind, dense},
+    nfa::thompson,
+    util::{start, syntax},
+};
 
 use super::glob::Glob;
 
-/// Many globs, matched together.
-#[derive(Debug)]
+/// Globs in an order that is kept: the places that come out are places in it.
+#[derive(Debug, Default)]
 pub(super) struct Automaton {
-    globs: Vec<Glob>,
+    parts: Vec<Part>,
+}
+
+/// Memory that automata may still take, in bytes, over a whole policy.
+#[derive(Debug)]
+pub(super) struct Budget {
+    left: usize,
+}
+
+/// Globs that stand side by side in the order.
+#[derive(Debug)]
+struct Part {
+    /// The place of the first.
+    from: usize,
+    engine: Engine,
+}
+
+#[derive(Debug)]
+enum Engine {
+    Together(Box<dense::DFA<Vec<u32>>>),
+    OneByOne(Vec<Glob>),
+}
+
+/// So many are quicker one by one.
+const FEW: usize = 4;
+
+/// The most that one automaton takes, in bytes.
+const MOST: usize = 1 << 20;
+
+/// With less, no attempt is made. Halving from [`MOST`] gets here in six steps, each of which
+/// builds at most as much as the first: that bounds the work of a hostile set.
+const LEAST: usize = 1 << 14;
+
+impl Budget {
+    /// What the wildcards of a policy may take.
+    pub(super) fn for_policy() -> Self {
+        Self { left: 16 << 20 }
+    }
 }
 
 impl Automaton {
-    pub(super) fn new(globs: Vec<Glob>) -> Self {
-        Self { globs }
+    pub(super) fn new(globs: Vec<Glob>, budget: &mut Budget) -> Self {
+        let mut automaton = Self::default();
+        automaton.add(globs, 0, MOST, budget);
+        automaton
     }
 
+    /// The place of the first that matches.
     pub(super) fn first(&self, text: &str) -> Option<usize> {
-        self.globs.iter().position(|glob| glob.matches(text))
+        self.parts.iter().find_map(|part| part.first(text))
     }
 
+    /// The places of all that match, in order within each part.
     pub(super) fn matching(&self, text: &str) -> impl Iterator<Item = usize> {
-        let places = self.globs.iter().enumerate();
-        places.filter(move |(_, glob)| glob.matches(text)).map(|(place, _)| place)
+        self.parts.iter().flat_map(|part| part.matching(text))
+    }
+
+    fn add(&mut self, mut globs: Vec<Glob>, from: usize, most: usize, budget: &mut Budget) {
+        let most = most.min(budget.left);
+        if globs.len() <= FEW || most < LEAST {
+            self.parts.push(Part { from, engine: Engine::OneByOne(globs) });
+        } else if let Some(dfa) = together(&globs, most) {
+            budget.left -= dfa.memory_usage().min(budget.left);
+            self.parts.push(Part { from, engine: Engine::Together(Box::new(dfa)) });
+        } else {
+            let half = globs.len() / 2;
+            let rest = globs.split_off(half);
+            self.add(globs, from, most / 2, budget);
+            self.add(rest, from + half, most / 2, budget);
+        }
+    }
+}
+
+impl Part {
+    fn first(&self, text: &str) -> Option<usize> {
+        let place = match &self.engine {
+            Engine::OneByOne(globs) => globs.iter().position(|glob| glob.matches(text)),
+            Engine::Together(_) => self.together(text).min(),
+        };
+        place.map(|place| self.from + place)
+    }
+
+    fn matching(&self, text: &str) -> Vec<usize> {
+        let places: Vec<usize> = match &self.engine {
+            Engine::OneByOne(globs) => {
+                let matching = globs.iter().enumerate().filter(|(_, glob)| glob.matches(text));
+                matching.map(|(place, _)| place).collect()
+            }
+            Engine::Together(_) => self.together(text).collect(),
+        };
+        places.into_iter().map(|place| self.from + place).collect()
+    }
+
+    /// The patterns that match the whole text, by their places in this part.
+    fn together(&self, text: &str) -> impl Iterator<Item = usize> {
+        let found = match &self.engine {
+            Engine::OneByOne(_) => None,
+            Engine::Together(dfa) => walk(dfa, text).map(|state| (dfa, state)),
+        };
+        found.into_iter().flat_map(|(dfa, state)| {
+            (0..dfa.match_len(state)).map(move |n| dfa.match_pattern(state, n).as_usize())
+        })
+    }
+}
+
+/// The state at the end of the text, if anything matches the whole of it.
+fn walk(
+    dfa: &dense::DFA<Vec<u32>>,
+    text: &str,
+) -> Option<regex_automata::util::primitives::StateID> {
+    let mut state = dfa.start_state(&start::Config::new().anchored(Anchored::Yes)).ok()?;
+    for byte in text.bytes() {
+        state = dfa.next_state(state, byte);
+        if dfa.is_dead_state(state) {
+            return None;
+        }
+    }
+    Some(dfa.next_eoi_state(state)).filter(|state| dfa.is_match_state(*state))
+}
+
+/// One automaton of all globs. None, if it would be larger than `most` bytes.
+fn together(globs: &[Glob], most: usize) -> Option<dense::DFA<Vec<u32>>> {
+    if globs.len() > PatternID::LIMIT {
+        return None;
+    }
+    let patterns: Vec<String> = globs.iter().map(Glob::to_regex).collect();
+    let config = dense::Config::new()
+        .match_kind(MatchKind::All)
+        .start_kind(StartKind::Anchored)
+        .dfa_size_limit(Some(most))
+        .determinize_size_limit(Some(most));
+    let bytes = syntax::Config::new().unicode(false).utf8(false).dot_matches_new_line(true);
+    let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(most));
+    dense::Builder::new().configure(config).syntax(bytes).thompson(nfa).build_many(&patterns).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::policy::glob::Prefix;
+
+    fn glob() -> impl Strategy<Value = Glob> {
+        let prefix = select(vec![Prefix::Body, Prefix::Below, Prefix::BodyAndBelow]);
+        let piece = select(&["a", "b", ".", "-", "*", "?", "a.b", "*b", "?a"][..]);
+        (prefix, vec(piece, 1..6)).prop_map(|(prefix, body)| Glob::new(prefix, &body.concat()))
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        vec(select(&["a", "b", ".", "-", "a.b", "ba"][..]), 0..7).prop_map(|text| text.concat())
+    }
+
+    fn one_by_one(globs: &[Glob], text: &str) -> Vec<usize> {
+        (0..globs.len()).filter(|place| globs[*place].matches(text)).collect()
+    }
+
+    fn agree(globs: &[Glob], texts: &[String], mut budget: Budget) -> Result<(), TestCaseError> {
+        let automaton = Automaton::new(globs.to_vec(), &mut budget);
+        for text in texts {
+            let expected = one_by_one(globs, text);
+            prop_assert_eq!(automaton.first(text), expected.first().copied(), "{}", text);
+            let mut found: Vec<_> = automaton.matching(text).collect();
+            found.sort_unstable();
+            prop_assert_eq!(found, expected, "{}", text);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn together_as_one_by_one(globs in vec(glob(), 0..24), texts in vec(text(), 8)) {
+            agree(&globs, &texts, Budget::for_policy())?;
+            agree(&globs, &texts, Budget { left: LEAST })?;
+            agree(&globs, &texts, Budget { left: 0 })?;
+        }
+    }
+
+    /// `*a*`, `*b*` ...: one automaton for all would have to know which of them it has met.
+    #[test]
+    fn a_hostile_set_stays_small() {
+        let name = |n: u32| char::from(b'a' + u8::try_from(n % 26).unwrap());
+        let globs: Vec<Glob> = (0..400)
+            .map(|n| Glob::new(Prefix::Body, &format!("*{}*{}*", name(n), name(n / 26))))
+            .collect();
+        let mut budget = Budget::for_policy();
+        let automaton = Automaton::new(globs.clone(), &mut budget);
+        assert!(automaton.parts.len() > 1);
+        assert!(Budget::for_policy().left - budget.left <= MOST);
+        for text in ["abc", "zzz", "a-long-name.with.all-letters", ""] {
+            let mut found: Vec<_> = automaton.matching(text).collect();
+            found.sort_unstable();
+            assert_eq!(found, one_by_one(&globs, text), "{text}");
+        }
+    }
+
+    #[test]
+    fn many_plain_globs_are_one_automaton() {
+        let globs: Vec<Glob> =
+            (0..200).map(|n| Glob::new(Prefix::Body, &format!("host{n}-*.example.com"))).collect();
+        let automaton = Automaton::new(globs, &mut Budget { left: MOST });
+        assert!(matches!(automaton.parts.as_slice(), [Part { engine: Engine::Together(_), .. }]));
+        assert_eq!(automaton.first("host117-x.example.com"), Some(117));
+        assert_eq!(automaton.first("host117.example.com"), None);
     }
 }

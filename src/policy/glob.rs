@@ -59,6 +59,24 @@ impl Glob {
         end.map(|(_, end)| end).filter(|_| !self.is_over_address()).unwrap_or("")
     }
 
+    /// The same as a regular expression over bytes, to be matched as a whole.
+    pub(super) fn to_regex(&self) -> String {
+        let mut regex = String::from(match self.prefix {
+            Prefix::Body => "",
+            Prefix::Below => r".+\.",
+            Prefix::BodyAndBelow => r"(?:.+\.)?",
+        });
+        for character in self.body.chars() {
+            match character {
+                '*' => regex.push_str(".*"),
+                '?' => regex.push('.'),
+                literal if literal.is_ascii_alphanumeric() => regex.push(literal),
+                literal => regex.extend(['\\', literal]),
+            }
+        }
+        regex
+    }
+
     /// How many characters are spelled out: the more, the more specific.
     pub(crate) fn literal_len(&self) -> usize {
         self.body.bytes().filter(|byte| !matches!(byte, b'*' | b'?')).count()

@@ -1,6 +1,10 @@
 //! Globs of one list that are tried together, and the rules they belong to.
 
-use super::{automaton::Automaton, candidate::Candidate, glob::Glob};
+use super::{
+    automaton::{Automaton, Budget},
+    candidate::Candidate,
+    glob::Glob,
+};
 
 /// Globs, most specific first.
 #[derive(Debug)]
@@ -10,10 +14,10 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(mut globs: Vec<(Candidate, Glob)>) -> Self {
+    pub(super) fn new(mut globs: Vec<(Candidate, Glob)>, budget: &mut Budget) -> Self {
         globs.sort_by_key(|(candidate, _)| *candidate);
         let (candidates, globs) = globs.into_iter().unzip();
-        Self { automaton: Automaton::new(globs), candidates }
+        Self { automaton: Automaton::new(globs, budget), candidates }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -62,6 +62,11 @@ impl Ruleset {
         Ok(Self { table, ..self })
     }
 
+    /// Builds the table of names once more and drops it, to be measured.
+    pub fn rebuild(&self, seed: u64) {
+        Table::new(&self.rules, seed).ok();
+    }
+
     /// Bytes of memory that the rules about names take, text and lookup included.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {

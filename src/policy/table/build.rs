@@ -19,6 +19,7 @@ use crate::{
     net::DnsName,
     policy::{
         List, Pattern, RuleId, Rules, Shape,
+        automaton::Budget,
         candidate::Candidate,
         rules::{Full, Reach, What},
     },
@@ -47,6 +48,7 @@ struct Builder<'r> {
     deep: Vec<(usize, Target)>,
     roots: BTreeMap<Box<str>, Own>,
     everywhere: Own,
+    budget: Budget,
     findings: Vec<Finding>,
 }
 
@@ -120,6 +122,7 @@ impl<'r> Builder<'r> {
             deep: Vec::new(),
             roots: BTreeMap::new(),
             everywhere: Own::default(),
+            budget: Budget::for_policy(),
             findings: Vec::new(),
         }
     }
@@ -256,10 +259,16 @@ impl<'r> Builder<'r> {
     /// Makes final what holds at every base, from above.
     fn settle(&mut self) -> Result<(), Full> {
         let mut everywhere = std::mem::take(&mut self.everywhere);
-        let finals = everywhere.settle(self.rules, Verdict::Nothing, &mut self.table.asks)?;
+        let finals = everywhere.settle(
+            self.rules,
+            Verdict::Nothing,
+            &mut self.table.asks,
+            &mut self.budget,
+        )?;
         self.table.roots.everywhere = finals.below;
         for (label, mut own) in std::mem::take(&mut self.roots) {
-            let finals = own.settle(self.rules, finals.below, &mut self.table.asks)?;
+            let finals =
+                own.settle(self.rules, finals.below, &mut self.table.asks, &mut self.budget)?;
             self.look_for_shadows(&own, finals, &label);
             self.table.roots.labels.insert(label, finals);
         }
@@ -308,7 +317,8 @@ impl<'r> Builder<'r> {
         }
         let (node, number) = self.node(&name)?;
         let mut own = self.owns.get_mut(number).map(std::mem::take).ok_or(Full)?;
-        let Final { here, below } = own.settle(self.rules, above, &mut self.table.asks)?;
+        let Final { here, below } =
+            own.settle(self.rules, above, &mut self.table.asks, &mut self.budget)?;
         let depths = own.depths;
         self.table.nodes.set(node, Node { here, below, depths });
         let name = std::str::from_utf8(&name).map_err(|_| Full)?;

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::policy::{
     List, RuleId, Rules,
+    automaton::Budget,
     candidate::Candidate,
     glob::Glob,
     group::Group,
@@ -90,6 +91,7 @@ impl Own {
         rules: &Rules,
         above: Verdict,
         asks: &mut Asks,
+        budget: &mut Budget,
     ) -> Result<Final, Full> {
         let more = self.more.take().map(|more| *more).unwrap_or_default();
         let portless = |rule| Candidate::portless(rules, rule);
@@ -98,7 +100,8 @@ impl Own {
             allow: self.allows.here().and_then(portless),
             asking: Asking { on_ports: more.ports_here, ..Asking::default() },
         };
-        let group = |globs: Vec<_>| (!globs.is_empty()).then(|| Box::new(Group::new(globs)));
+        let mut group =
+            |globs: Vec<_>| (!globs.is_empty()).then(|| Box::new(Group::new(globs, budget)));
         let below = Side {
             deny: self.denies.wide(),
             allow: self.allows.wide().and_then(portless),
