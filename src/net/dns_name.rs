@@ -4,9 +4,11 @@
 //! label looks like a number never becomes a name, because resolvers read such text as an address
 //! (`0x7f.1`, `2130706433`).
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+
+use super::name_text::NameText;
 
 /// A host name as it is matched, resolved, dialled and logged.
 ///
@@ -14,10 +16,11 @@ use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 /// 253 bytes, labels of at most 63 (RFC 1035 §2.3.4). Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DnsName {
-    text: Arc<str>,
+    text: NameText,
     /// Where the last two labels begin; zero if there are no more than two.
     anchor: u8,
     labels: u8,
+    is_localhost: bool,
 }
 
 /// Why a text is not a host name.
@@ -83,8 +86,13 @@ impl DnsName {
         // A last label that begins with a letter is no number, and all of it is an address.
         (is_usual_label(last) && last.first()?.is_ascii_alphabetic()).then_some(())?;
         let anchor = u8::try_from(if labels > 2 { before } else { 0 }).ok()?;
-        let text = std::str::from_utf8(lower).ok()?;
-        Some(Self { text: text.into(), anchor, labels })
+        Some(Self::new(lower, anchor, labels))
+    }
+
+    #[inline]
+    fn new(text: &[u8], anchor: u8, labels: u8) -> Self {
+        let is_localhost = is_in(text, "localhost");
+        Self { text: NameText::new(text), anchor, labels, is_localhost }
     }
 
     fn parse_with_care(text: &[u8]) -> Result<Self, DnsNameError> {
@@ -116,7 +124,7 @@ impl DnsName {
             return Err(DnsNameError::ALabel);
         }
         let anchor = u8::try_from(anchor_start(&lower)).unwrap_or(0);
-        Ok(Self { text: lower.into(), anchor, labels })
+        Ok(Self::new(lower.as_bytes(), anchor, labels))
     }
 
     /// Whether a text is a name in its canonical form already, at one look.
@@ -134,14 +142,21 @@ impl DnsName {
     /// The canonical text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        self.text.as_str()
+    }
+
+    /// The same, as bytes.
+    #[must_use]
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.text.as_bytes()
     }
 
     /// The last two labels, or the only one. Rules are found by them, so they are looked for once,
     /// when the name is parsed.
     #[must_use]
     pub fn anchor(&self) -> &[u8] {
-        let bytes = self.text.as_bytes();
+        let bytes = self.as_bytes();
         bytes.get(usize::from(self.anchor)..).unwrap_or(bytes)
     }
 
@@ -159,14 +174,14 @@ impl DnsName {
     /// Whether this is `localhost` or a name under it, which never go to DNS (RFC 6761 §6.3).
     #[must_use]
     pub fn is_localhost(&self) -> bool {
-        self.is_in("localhost")
+        self.is_localhost
     }
 
     /// Whether no public resolver can answer for the name: one label only, or a zone that is
     /// reserved for private use.
     #[must_use]
     pub fn is_in_local_zone(&self) -> bool {
-        !self.text.contains('.') || LOCAL_ZONES.iter().any(|zone| self.is_in(zone))
+        self.labels == 1 || LOCAL_ZONES.iter().any(|zone| is_in(self.as_bytes(), zone))
     }
 
     /// Whether `inet_aton` and its relatives would read a text with this last label (in lower case)
@@ -177,11 +192,6 @@ impl DnsName {
             Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
             None => label.bytes().all(|byte| byte.is_ascii_digit()),
         }
-    }
-
-    /// Whether this is the zone itself or a name under it.
-    fn is_in(&self, zone: &str) -> bool {
-        self.text.strip_suffix(zone).is_some_and(|head| head.is_empty() || head.ends_with('.'))
     }
 }
 
@@ -204,13 +214,13 @@ const LOCAL_ZONES: &[&str] = &[
 
 impl fmt::Display for DnsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for DnsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.text, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
@@ -230,6 +240,13 @@ pub fn to_a_labels(text: &str) -> Result<String, DnsNameError> {
         .to_ascii(text.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::Ignore)
         .map(|ascii| ascii.into_owned())
         .map_err(|_| DnsNameError::ALabel)
+}
+
+/// Whether a name is the zone itself or under it.
+#[inline]
+fn is_in(name: &[u8], zone: &str) -> bool {
+    let head = name.strip_suffix(zone.as_bytes());
+    head.is_some_and(|head| head.is_empty() || head.ends_with(b"."))
 }
 
 /// Where the last two labels begin. At most 253 bytes fit a name, so it fits a byte.

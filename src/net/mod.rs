@@ -8,6 +8,7 @@ mod authority;
 mod dns_name;
 mod host;
 mod ip_class;
+mod name_text;
 mod port;
 mod target;
 

@@ -72,7 +72,7 @@ impl Table {
             lines: vec![Line::EMPTY; records / FILL + 1],
             nodes: Nodes::default(),
             asks: Asks::default(),
-            roots: Roots { labels: BTreeMap::new(), everywhere: Verdict::Nothing },
+            roots: Roots { labels: BTreeMap::new(), everywhere: Verdict::Nothing, is_silent: true },
         }
     }
 
@@ -272,6 +272,8 @@ impl<'r> Builder<'r> {
             self.look_for_shadows(&own, finals, &label);
             self.table.roots.labels.insert(label, finals);
         }
+        let roots = &mut self.table.roots;
+        roots.is_silent = roots.labels.is_empty() && roots.everywhere == Verdict::Nothing;
         let mut bases: Vec<(usize, Target)> =
             self.shallow.iter().map(|node| (2, Target::Node(*node))).collect();
         if self.may_deny_everywhere() {

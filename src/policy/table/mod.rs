@@ -78,6 +78,8 @@ struct Roots {
     labels: BTreeMap<Box<str>, Final>,
     /// For every other name: `*`, and wildcards without a literal end.
     everywhere: Verdict,
+    /// Whether there is nothing of all this.
+    is_silent: bool,
 }
 
 /// The final verdicts at a base.
@@ -138,7 +140,7 @@ impl Table {
     /// Whether nothing is said about names whose own domain no rule speaks about.
     #[inline]
     pub(super) fn is_silent_elsewhere(&self) -> bool {
-        self.roots.labels.is_empty() && self.roots.everywhere == Verdict::Nothing
+        self.roots.is_silent
     }
 
     /// What holds for names that no rule of their own domain speaks about, and for addresses.
@@ -163,7 +165,7 @@ impl Table {
 
     #[inline]
     fn under_anchor(&self, rules: &Rules, name: &DnsName, target: Target) -> Verdict {
-        let whole = name.anchor().len() == name.as_str().len();
+        let whole = name.anchor().len() == name.as_bytes().len();
         match target {
             Target::Rule(rule) => alone(rules, rule).at(whole),
             Target::Node(node) => {
@@ -181,7 +183,7 @@ impl Table {
 
     /// The deepest record of three labels or more that the name lies at or below.
     fn deeper(&self, rules: &Rules, name: &DnsName, depths: Depths) -> Option<Verdict> {
-        let mut rest = name.as_str().as_bytes();
+        let mut rest = name.as_bytes();
         for labels in (3..=name.labels()).rev() {
             if depths.contain(labels)
                 && let Some(target) = self.find(rules, rest)
