@@ -38,6 +38,20 @@ impl Class {
     }
 }
 
+/// Numbers of rules to measure: 10 to 1,000,000, or less where the names run out.
+pub fn sizes() -> impl Iterator<Item = usize> {
+    let most = match names_file() {
+        Some(text) => text.lines().count(),
+        None => 1_000_000,
+    };
+    [10, 100, 1_000, 10_000, 100_000, 1_000_000].into_iter().filter(move |size| *size <= most)
+}
+
+fn names_file() -> Option<String> {
+    let path = std::env::var_os("EXEAT_BENCH_NAMES")?;
+    Some(std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}")))
+}
+
 /// Small, fast, and always the same.
 pub struct Dice(u64);
 
@@ -54,10 +68,9 @@ impl Dice {
 
 /// As many different names.
 pub fn names(count: usize) -> Vec<String> {
-    if let Some(path) = std::env::var_os("EXEAT_BENCH_NAMES") {
-        let text = std::fs::read_to_string(&path).unwrap();
+    if let Some(text) = names_file() {
         let names: Vec<String> = text.lines().take(count).map(str::to_owned).collect();
-        assert_eq!(names.len(), count, "{path:?} has too few names");
+        assert_eq!(names.len(), count, "too few names in EXEAT_BENCH_NAMES");
         return names;
     }
     let mut dice = Dice::new(1);

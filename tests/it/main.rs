@@ -17,6 +17,7 @@ mod clients;
 mod connect;
 mod forward;
 mod host_forms;
+mod instructions;
 mod names;
 mod patterns;
 mod policy_files;

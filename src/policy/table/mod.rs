@@ -183,8 +183,9 @@ impl Table {
 
     /// The deepest record of three labels or more that the name lies at or below.
     fn deeper(&self, rules: &Rules, name: &DnsName, depths: Depths) -> Option<Verdict> {
-        let mut rest = name.as_bytes();
-        for labels in (3..=name.labels()).rev() {
+        let top = name.labels().min(depths.most());
+        let mut rest = last_labels(name, top)?;
+        for labels in (3..=top).rev() {
             if depths.contain(labels)
                 && let Some(target) = self.find(rules, rest)
             {
@@ -282,6 +283,23 @@ impl Final {
     fn at(self, whole: bool) -> Verdict {
         if whole { self.here } else { self.below }
     }
+}
+
+/// The last labels of a name that has more than two. However long the name is, only they are
+/// looked at.
+#[inline]
+fn last_labels(name: &DnsName, labels: usize) -> Option<&[u8]> {
+    let whole = name.as_bytes();
+    if labels == name.labels() {
+        return Some(whole);
+    }
+    // What is left of the anchor and its dot.
+    let mut head = whole.get(..whole.len().checked_sub(name.anchor().len() + 1)?)?;
+    for _ in 2..labels {
+        let dot = head.iter().rposition(|byte| *byte == b'.')?;
+        head = head.get(..dot)?;
+    }
+    whole.get(head.len() + 1..)
 }
 
 /// What a rule says that stands alone at its base.

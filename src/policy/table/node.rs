@@ -103,6 +103,15 @@ impl Depths {
         self.0 & Self::bit(labels) != 0
     }
 
+    /// The largest number of labels that may be contained.
+    #[inline]
+    pub(super) fn most(self) -> usize {
+        match self.0.leading_zeros() {
+            0 => usize::MAX,
+            zeros => usize::try_from(34 - zeros).unwrap_or(0),
+        }
+    }
+
     pub(super) fn insert(&mut self, labels: usize) {
         self.0 |= Self::bit(labels);
     }

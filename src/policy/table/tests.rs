@@ -162,3 +162,23 @@ fn many_rules_are_all_found_whatever_the_seed() {
         assert_eq!(lookup(&table, &rules, &name("n1.n0x.test")), Verdict::Nothing);
     }
 }
+
+#[test]
+fn depths_know_the_deepest() {
+    let mut depths = Depths::default();
+    for (labels, most) in [(3, 3), (5, 5), (4, 5), (33, 33), (34, usize::MAX), (127, usize::MAX)] {
+        depths.insert(labels);
+        assert_eq!(depths.most(), most, "{labels}");
+        assert!(depths.contain(labels));
+    }
+}
+
+#[test]
+fn last_labels_of_a_name() {
+    let name = name("a.bb.ccc.example.com");
+    for (labels, expected) in
+        [(5, "a.bb.ccc.example.com"), (4, "bb.ccc.example.com"), (3, "ccc.example.com")]
+    {
+        assert_eq!(last_labels(&name, labels), Some(expected.as_bytes()));
+    }
+}
