@@ -12,6 +12,7 @@
 
 mod attacks;
 mod audit;
+mod bench;
 mod cli;
 mod clients;
 mod connect;

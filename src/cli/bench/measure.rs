@@ -168,17 +168,19 @@ impl<'a> Series<'a> {
         series
     }
 
-    /// Asks for all hosts twice, as long as that takes no longer than a turn should. The first
-    /// time does not count: the others have been here, and the caches are theirs.
+    /// Asks for all hosts twice, each time for as long as a turn lasts at most. The first time does
+    /// not count: the others have been here, and the caches are theirs.
     fn turn(&mut self) {
-        let watch = Stopwatch::start();
         let before = self.samples.len();
-        let batches = self.hosts.len().div_ceil(self.batch);
-        for number in 0..2 * batches {
+        self.pass();
+        self.samples.truncate(before);
+        self.pass();
+    }
+
+    fn pass(&mut self) {
+        let watch = Stopwatch::start();
+        for _ in 0..self.hosts.len().div_ceil(self.batch) {
             self.sample();
-            if number + 1 == batches {
-                self.samples.truncate(before);
-            }
             if watch.seconds() > TURN {
                 return;
             }
