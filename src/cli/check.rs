@@ -1,7 +1,9 @@
 //! `exeat check`: the very decision the proxy would make, by name only, without DNS.
 
 use std::{
+    fmt,
     io::{self, BufRead as _, BufWriter, Write},
+    net::IpAddr,
     path::Path,
 };
 
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::{
     app::random_seed,
-    net::{Authority, AuthorityError, Host, Port, Target, TargetError},
+    net::{Authority, Host, Port, Target, TargetError},
     policy::{Policy, Reason, Rule},
     requirements,
     settings::{Environment, Flags, Settings},
@@ -170,18 +172,16 @@ fn check_one(
     Ok(verdict.is_allowed())
 }
 
-/// A URL, `host:port`, `host`, or a bare IPv6 address.
+/// A host or `host:port`, a URL, or a bare IPv6 address.
 fn parse(target: &str) -> Result<Authority, TargetError> {
-    if target.contains("://") {
-        return Target::parse(target.as_bytes()).map(|target| target.authority);
-    }
-    match target.parse() {
-        Ok(address) => {
-            Ok(Authority { host: Host::from(std::net::IpAddr::V6(address)), port: Port::HTTPS })
+    // No text can be two of them: the first has no slash, and no second colon without brackets.
+    Authority::parse_or(target.as_bytes(), Port::HTTPS).or_else(|error| {
+        if target.contains("://") {
+            return Target::parse(target.as_bytes()).map(|target| target.authority);
         }
-        Err(_) => Ok(Authority::parse_or(target.as_bytes(), Port::HTTPS)
-            .map_err(|error: AuthorityError| TargetError::Authority(error))?),
-    }
+        let address = target.parse().map_err(|_| TargetError::Authority(error))?;
+        Ok(Authority { host: Host::from(IpAddr::V6(address)), port: Port::HTTPS })
+    })
 }
 
 impl Verdict<'_> {
@@ -211,17 +211,26 @@ impl Verdict<'_> {
         }
     }
 
+    /// One line. A million of them are nothing unusual, so nothing is put together that could be
+    /// written piece by piece.
     fn write(&self, policy: &Policy, out: &mut impl Write) -> io::Result<()> {
         match &self.outcome {
             Ok((authority, Ok(rule))) => {
-                writeln!(out, "allow    {authority}  by {}", place(rule))
+                write_authority(out, b"allow    ", authority)?;
+                out.write_all(b"  by ")?;
+                write_place(out, rule)
             }
-            Ok((authority, Err((reason, Some(rule))))) => {
-                writeln!(out, "deny     {authority}  {} by {}", reason.as_str(), place(rule))
-            }
-            Ok((authority, Err((reason, None)))) => {
-                let why = built_in(policy, *reason);
-                writeln!(out, "deny     {authority}  {}: {why}", reason.as_str())
+            Ok((authority, Err((reason, by)))) => {
+                write_authority(out, b"deny     ", authority)?;
+                out.write_all(b"  ")?;
+                out.write_all(reason.as_str().as_bytes())?;
+                match by {
+                    Some(rule) => {
+                        out.write_all(b" by ")?;
+                        write_place(out, rule)
+                    }
+                    None => writeln!(out, ": {}", BuiltIn(policy, *reason)),
+                }
             }
             // The target may hold anything; a terminal must not act on it.
             Err(error) => writeln!(out, "invalid  {}  {error}", self.target.escape_debug()),
@@ -229,22 +238,42 @@ impl Verdict<'_> {
     }
 }
 
-fn place(rule: &Rule<'_>) -> String {
-    format!("{} ({}:{})", rule.pattern, rule.source.path(), rule.line)
+fn write_authority(out: &mut impl Write, verdict: &[u8], authority: &Authority) -> io::Result<()> {
+    out.write_all(verdict)?;
+    match &authority.host {
+        Host::Name(name) => out.write_all(name.as_bytes())?,
+        host @ Host::Ip(_) => write!(out, "{host}")?,
+    }
+    match authority.port {
+        Port::HTTPS => out.write_all(b":443"),
+        port => write!(out, ":{port}"),
+    }
+}
+
+fn write_place(out: &mut impl Write, rule: &Rule<'_>) -> io::Result<()> {
+    writeln!(out, "{} ({}:{})", rule.pattern, rule.source.path(), rule.line)
 }
 
 /// What decided when no rule did, and where the list stands that did not help.
-fn built_in(policy: &Policy, reason: Reason) -> String {
-    let ruleset = policy.ruleset();
-    let path = ruleset.source.path();
-    let list = ruleset.allow_place(path);
-    match reason {
-        Reason::NotAllowedLocal => {
-            format!("local or private, and no pattern of allowed_domains names it ({list})")
-        }
-        Reason::ProxyDisabled => format!("enabled = false ({path})"),
-        Reason::Denied | Reason::NotAllowed | Reason::PortNotAllowed => {
-            format!("no pattern of allowed_domains matches ({list})")
+struct BuiltIn<'a>(&'a Policy, Reason);
+
+impl fmt::Display for BuiltIn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ruleset = self.0.ruleset();
+        let path = ruleset.source.path();
+        f.write_str(match self.1 {
+            Reason::NotAllowedLocal => {
+                "local or private, and no pattern of allowed_domains names it ("
+            }
+            Reason::ProxyDisabled => "enabled = false (",
+            Reason::Denied | Reason::NotAllowed | Reason::PortNotAllowed => {
+                "no pattern of allowed_domains matches ("
+            }
+        })?;
+        f.write_str(path)?;
+        match (self.1, ruleset.allow_line) {
+            (Reason::ProxyDisabled, _) | (_, None) => f.write_str(")"),
+            (_, Some(line)) => write!(f, ":{line})"),
         }
     }
 }
