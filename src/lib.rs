@@ -26,8 +26,9 @@
 //!
 //! Arrows run one way, each module importing only what stands above it; `tests/layers.rs` keeps it
 //! so. Foreign crates have a home each: clap in `cli`, hickory in `dns`, psl and idna behind
-//! `policy` and `net`. Two have two: toml (`policy::document`, `settings::file`) and hyper (`proxy`
-//! for clients, `upstream` for origins).
+//! `policy` and `net`, globset in `cli::bench`. Some have two: toml (`policy::document` with
+//! `policy::lift`, `settings::file`), hyper (`proxy` for clients, `upstream` for origins) and
+//! regex-automata (`policy::automaton`, and `cli::bench` to compare with).
 //!
 //! # Invariants
 //!
@@ -35,7 +36,8 @@
 //!    environment, threads or logging.
 //! 2. **No permit, no socket.** The dialer takes a [`policy::Permit`] and
 //!    [`policy::VettedAddress`]es; only `policy` can make either. CONNECT, absolute-form, a second
-//!    request on a kept connection and `exeat check` all go through [`policy::Policy::decide`].
+//!    request on a kept connection, `exeat check` and `exeat bench` all go through
+//!    [`policy::Policy::decide`].
 //! 3. Host text is parsed once, in `net`. That value is matched, resolved, dialled and logged; text
 //!    that does not parse is refused, never repaired.
 //! 4. A name is resolved once, after it is allowed and never before; every address is vetted; the

@@ -123,7 +123,7 @@ impl DnsName {
         if has_a_label && !round_trips(&lower) {
             return Err(DnsNameError::ALabel);
         }
-        let anchor = u8::try_from(anchor_start(&lower)).unwrap_or(0);
+        let anchor = u8::try_from(anchor_start(lower.as_bytes())).unwrap_or(0);
         Ok(Self::new(lower.as_bytes(), anchor, labels))
     }
 
@@ -167,7 +167,7 @@ impl DnsName {
     }
 
     /// The last two labels of a name's text, or of a suffix of it.
-    pub(crate) fn anchor_of(name: &str) -> &str {
+    pub(crate) fn anchor_of(name: &[u8]) -> &[u8] {
         name.get(anchor_start(name)..).unwrap_or(name)
     }
 
@@ -250,8 +250,9 @@ fn is_in(name: &[u8], zone: &str) -> bool {
 }
 
 /// Where the last two labels begin. At most 253 bytes fit a name, so it fits a byte.
-fn anchor_start(name: &str) -> usize {
-    name.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1)
+fn anchor_start(name: &[u8]) -> usize {
+    let mut dots = name.iter().enumerate().rev().filter(|(_, byte)| **byte == b'.');
+    dots.nth(1).map_or(0, |(dot, _)| dot + 1)
 }
 
 /// A label of a canonical name that is no A-label.

@@ -4,13 +4,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{
-    List, Rules, Shape,
-    automaton::Budget,
-    candidate::Candidate,
-    group::Group,
-    rules::{Record, What},
-};
+use super::{List, Rules, Shape, automaton::Budget, candidate::Candidate, group::Group};
 
 /// Literals and globs over addresses of one list.
 #[derive(Debug)]
@@ -23,8 +17,7 @@ impl Addresses {
     pub(super) fn new(rules: &Rules, list: List) -> Self {
         let mut literals: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut globs = Vec::new();
-        for (rule, record) in rules.records().filter(|(_, record)| record.list == list) {
-            let Record { what: What::Other(pattern), .. } = record else { continue };
+        for (rule, pattern) in rules.others(list) {
             let candidate = Candidate::new(rule, pattern);
             match pattern.shape() {
                 Shape::Address(address) => literals.entry(*address).or_default().push(candidate),

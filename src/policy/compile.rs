@@ -14,7 +14,7 @@ use super::{
     List, Pattern, PatternError, Problem, RuleId, Rules, Ruleset, Shape, Source,
     addresses::Addresses,
     document::{self, Network, shorten},
-    rules::{Full, Reach, SourceId, What},
+    rules::{Full, Reach, SourceId},
     table::{Finding, Table},
 };
 use crate::net::DnsName;
@@ -127,7 +127,8 @@ impl Compiler<'_, '_> {
         if DnsName::is_canonical(base.as_bytes())
             && (reach == Reach::Exact || entry.list == List::Deny || !is_public_suffix(base))
         {
-            let rule = self.rules.push_name(reach, base, entry.list, self.source, line)?;
+            let rule =
+                self.rules.push_name(reach, base.as_bytes(), entry.list, self.source, line)?;
             self.note(rule, entry);
             return Ok(());
         }
@@ -235,9 +236,7 @@ impl Compiler<'_, '_> {
     /// Allowed literals that a denied glob covers.
     fn shadowed_addresses(&mut self) {
         let denies = Addresses::new(&self.rules, List::Deny);
-        let allows = self.rules.records().filter(|(_, record)| record.list == List::Allow);
-        let shadowed = allows.filter_map(|(allow, record)| {
-            let What::Other(pattern) = record.what else { return None };
+        let shadowed = self.rules.others(List::Allow).filter_map(|(allow, pattern)| {
             let Shape::Address(address) = pattern.shape() else { return None };
             let deny = denies.matching(*address).into_iter().min()?;
             self.shadowed(allow, deny.rule)

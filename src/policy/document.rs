@@ -67,12 +67,16 @@ pub(super) fn read(bytes: &[u8]) -> (Document, Vec<Problem>) {
         Ok(text) => text,
         Err(problem) => return (Document::default(), vec![problem]),
     };
-    let lifted = lift(text);
+    read_rest(text, &lift(text))
+}
+
+/// Reads a text out of which lists have been lifted, or have not.
+fn read_rest(text: &str, lifted: &Lifted<'_>) -> (Document, Vec<Problem>) {
     let (root, errors) = DeTable::parse_recoverable(&lifted.rest);
     if !errors.is_empty() {
         return (Document::default(), syntax_problems(text, &errors));
     }
-    let mut reader = Reader { problems: Vec::new(), lifted: &lifted };
+    let mut reader = Reader { problems: Vec::new(), lifted };
     let mut document = Document::default();
     for (key, value) in in_file_order(root.get_ref()) {
         if key.get_ref() == TABLE {
@@ -404,5 +408,108 @@ fn article(type_name: &str) -> String {
     match type_name.starts_with(['a', 'e', 'i', 'o', 'u']) {
         true => format!("an {type_name}"),
         false => format!("a {type_name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+
+    /// What a text says: its patterns with their places, and what is wrong with it.
+    type Said = (Vec<(String, Range<usize>, List)>, Vec<String>);
+
+    fn said(text: &str, lifted: &Lifted<'_>) -> Said {
+        let (document, problems) = read_rest(text, lifted);
+        let entries = document.network.unwrap_or_default().entries;
+        let patterns = entries.iter().flat_map(|entries| {
+            let lifted = entries.lifted.iter().map(|item| {
+                let span = item.span();
+                let inner = text.get(span.start + 1..span.end - 1).unwrap();
+                (inner.to_owned(), span, item.list)
+            });
+            let read = entries.read.iter();
+            lifted.chain(read.map(|entry| (entry.text.clone(), entry.span.clone(), entry.list)))
+        });
+        let problems = problems.into_iter().map(|problem| format!("{problem:?}"));
+        (patterns.collect(), problems.collect())
+    }
+
+    fn compare(text: &str) -> Result<(), TestCaseError> {
+        let whole = said(text, &Lifted::nothing(text));
+        // A key that stands twice in a lifted table is found later, when its rules are compiled.
+        if !whole.1.iter().any(|problem| problem.contains("duplicate")) {
+            prop_assert_eq!(said(text, &lift(text)), whole, "{}", text);
+        }
+        Ok(())
+    }
+
+    const PIECES: &[&str] = &[
+        "[experimental_network]\n",
+        "[experimental_network.domains]\n",
+        "[[experimental_network.domains]]\n",
+        "[ experimental_network . domains ] # c\n",
+        "experimental_network = {",
+        "experimental_network.",
+        "allowed_domains = [",
+        "denied_domains=[",
+        "\"a.test\"",
+        "'b.test'",
+        "\"c\\u0041\"",
+        "\"\"\"x\"\"\"",
+        "'''\n[experimental_network.domains]\n'''",
+        "\"d.test\" = \"allow\"\n",
+        "'e.test' = \"deny\" # c\n",
+        "\"f.test\" = 'allow'\n",
+        "\"g.test\".x = \"deny\"\n",
+        "com = \"allow\"\n",
+        "x = 1\n",
+        "y = [[1],\n[2]]\n",
+        "\"a\" = [\n",
+        "],",
+        "]\n",
+        ", ",
+        "= ",
+        "}",
+        "\n",
+        "\r\n",
+        "\r",
+        "\"",
+        "# \u{1}\n",
+        "# c\n",
+        "b\u{fc}",
+    ];
+
+    proptest! {
+        #[test]
+        fn lifting_changes_nothing(pieces in vec(select(PIECES), 0..14)) {
+            let pieces = pieces.concat();
+            compare(&pieces)?;
+            compare(&format!("[experimental_network]\nallowed_domains = [{pieces}]\n"))?;
+            compare(&format!("[experimental_network.domains]\n{pieces}"))?;
+        }
+    }
+
+    #[test]
+    fn plain_lists_are_lifted() {
+        let blank = |count| " ".repeat(count);
+        for (text, rest) in [
+            (
+                "allowed_domains = [\"a\", # x\n 'b',\n]\n",
+                format!("allowed_domains = [{}]\n", blank(15)),
+            ),
+            (
+                "[experimental_network.domains]\n\"a\" = \"deny\" # x\n'b'='deny'\n",
+                format!("[experimental_network.domains]\n{} # x\n'b'='deny'\n", blank(12)),
+            ),
+            ("allowed_domains = [\"a\", 1]\n", "allowed_domains = [\"a\", 1]\n".to_owned()),
+            (
+                "s = '''\nallowed_domains = [\"a\"]'''\n",
+                "s = '''\nallowed_domains = [\"a\"]'''\n".to_owned(),
+            ),
+        ] {
+            assert_eq!(lift(text).rest, rest);
+        }
     }
 }

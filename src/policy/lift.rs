@@ -65,7 +65,14 @@ pub(super) fn lift(text: &str) -> Lifted<'_> {
     Lifted { rest: blanked(text, &blanks), items, lists, domains }
 }
 
-impl Lifted<'_> {
+impl<'t> Lifted<'t> {
+    /// A text out of which nothing is lifted.
+    #[cfg(test)]
+    pub(super) fn nothing(text: &'t str) -> Self {
+        let (rest, items, lists, domains) = (text.into(), Vec::new(), BTreeMap::new(), 0..0);
+        Self { rest, items, lists, domains }
+    }
+
     /// What stood in the list whose bracket is at that place.
     pub(super) fn list_at(&self, bracket: usize) -> &[Item] {
         let range = self.lists.get(&bracket).cloned().unwrap_or_default();
@@ -154,7 +161,9 @@ impl<'t> Lifter<'t> {
         loop {
             let token = self.next()?;
             match token.kind() {
-                TokenKind::Whitespace | TokenKind::Newline => {}
+                TokenKind::Whitespace => {}
+                // A carriage return alone is a token like these, and no end of a line.
+                TokenKind::Newline if self.raw(token).ends_with('\n') => {}
                 TokenKind::Comment if is_clean(self.raw(token)) => {}
                 TokenKind::BasicString | TokenKind::LiteralString
                     if value_may_follow && self.is_plain(token) =>

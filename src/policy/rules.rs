@@ -21,6 +21,8 @@ use crate::net::DnsName;
 pub struct Rules {
     arena: Vec<u8>,
     others: Vec<Pattern>,
+    /// The ids of those, in the same order.
+    other_ids: Vec<RuleId>,
     sources: Vec<Arc<Source>>,
     allows: usize,
     denies: usize,
@@ -47,8 +49,8 @@ pub(super) struct Record<'a> {
 /// What a rule is about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum What<'a> {
-    /// Names, on every port.
-    Names(Reach, &'a str),
+    /// Names, on every port; ASCII.
+    Names(Reach, &'a [u8]),
     /// Anything else.
     Other(&'a Pattern),
 }
@@ -94,12 +96,12 @@ impl Rules {
     pub(super) fn push_name(
         &mut self,
         reach: Reach,
-        base: &str,
+        base: &[u8],
         list: List,
         source: SourceId,
         line: usize,
     ) -> Result<RuleId, Full> {
-        self.push_record(reach.bits(), base.as_bytes(), list, source, line)
+        self.push_record(reach.bits(), base, list, source, line)
     }
 
     /// Adds a rule.
@@ -117,10 +119,12 @@ impl Rules {
             (_, _) => {
                 let number = u32::try_from(self.others.len()).map_err(|_| Full)?;
                 self.others.push(pattern);
-                return self.push_record(OTHER, &number.to_le_bytes(), list, source, line);
+                let id = self.push_record(OTHER, &number.to_le_bytes(), list, source, line)?;
+                self.other_ids.push(id);
+                return Ok(id);
             }
         };
-        self.push_name(reach, base.as_str(), list, source, line)
+        self.push_name(reach, base.as_bytes(), list, source, line)
     }
 
     fn push_record(
@@ -191,6 +195,7 @@ impl Rules {
     pub(super) fn shrink(&mut self) {
         self.arena.shrink_to_fit();
         self.others.shrink_to_fit();
+        self.other_ids.shrink_to_fit();
     }
 
     /// How many rules stand in a list.
@@ -217,7 +222,7 @@ impl Rules {
         let Record { list, what } = self.record(id)?;
         let pattern = match what {
             What::Names(reach, base) => {
-                let base = DnsName::parse(base.as_bytes()).ok()?;
+                let base = DnsName::parse(base).ok()?;
                 Pattern::of(match reach {
                     Reach::Exact => Shape::Exact(base),
                     Reach::Below => Shape::Subdomains(base),
@@ -241,6 +246,15 @@ impl Rules {
         std::iter::from_fn(next).filter_map(|id| Some((id, self.record(id)?)))
     }
 
+    /// The rules of a list that are not about names alone, duplicates left out.
+    pub(super) fn others(&self, list: List) -> impl Iterator<Item = (RuleId, &Pattern)> {
+        let records = self.other_ids.iter().filter_map(|id| Some((*id, self.record(*id)?)));
+        records.filter_map(move |(id, record)| match record.what {
+            What::Other(pattern) if record.list == list => Some((id, pattern)),
+            What::Names(..) | What::Other(_) => None,
+        })
+    }
+
     pub(super) fn record(&self, id: RuleId) -> Option<Record<'_>> {
         let (kind, name) = self.raw(id)?;
         if kind == DROPPED {
@@ -248,7 +262,7 @@ impl Rules {
         }
         let list = if kind & DENY == 0 { List::Allow } else { List::Deny };
         let what = match Reach::of(kind) {
-            Some(reach) => What::Names(reach, std::str::from_utf8(name).ok()?),
+            Some(reach) => What::Names(reach, name),
             None => {
                 let number = u32::from_le_bytes(*name.first_chunk()?);
                 What::Other(self.others.get(usize::try_from(number).ok()?)?)

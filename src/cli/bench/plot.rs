@@ -99,7 +99,7 @@ pub(super) fn draw(steps: &[Step], title: &str) -> String {
         }
     }
     for (number, (name, colour)) in names(steps).zip(COLOURS).enumerate() {
-        let left = 80.0 + f64::from(u32::try_from(number).unwrap_or(0)) * 138.0;
+        let left = 60.0 + f64::from(u32::try_from(number).unwrap_or(0)) * 146.0;
         svg.push_str(&format!(
             "<line x1=\"{left}\" y1=\"440\" x2=\"{}\" y2=\"440\" stroke=\"{colour}\" \
              stroke-width=\"3\"/>\n",
@@ -165,7 +165,8 @@ impl Panel<'_> {
                 grid(svg, (left, y), (left + WIDTH, y));
                 text(svg, left - 8.0, y + 4.0, "end", 11, &short(value));
             }
-            if (axes.rules.0..=axes.rules.1).contains(&exponent) {
+            // A hair's breadth more: 999,990 rules reach the line of a million.
+            if (axes.rules.0..=axes.rules.1 + 0.01).contains(&exponent) {
                 let x = left + axes.x(value);
                 grid(svg, (x, TOP), (x, bottom));
                 text(svg, x, bottom + 18.0, "middle", 11, &short(value));

@@ -77,8 +77,7 @@ impl Table {
     }
 
     /// Points a name that has no record yet at one. There are more slots than records.
-    fn insert(&mut self, name: &[u8], target: Target) {
-        let hash = self.keys.hash(name);
+    fn insert(&mut self, hash: u64, target: Target) {
         let mut at = self.line_of(hash);
         while let Some(line) = self.lines.get_mut(at) {
             if line.push(Tag::of(hash), target) {
@@ -98,8 +97,8 @@ impl Table {
         }
         let lines = std::mem::replace(&mut self.lines, vec![Line::EMPTY; enough]);
         for target in lines.iter().flat_map(Line::targets) {
-            let name = self.name_of(rules, target).map(<[u8]>::to_vec);
-            self.insert(&name.unwrap_or_default(), target);
+            let hash = self.name_of(rules, target).map(|name| self.keys.hash(name));
+            self.insert(hash.unwrap_or_default(), target);
         }
     }
 }
@@ -138,12 +137,13 @@ impl<'r> Builder<'r> {
         Ok(())
     }
 
-    fn add(&mut self, rule: RuleId, list: List, reach: Reach, base: &'r str) -> Result<(), Full> {
+    fn add(&mut self, rule: RuleId, list: List, reach: Reach, base: &'r [u8]) -> Result<(), Full> {
         let labels = labels_of(base);
         if labels > 1 {
-            match self.table.find(self.rules, base.as_bytes()) {
+            let hash = self.table.keys.hash(base);
+            match self.table.find_hash(self.rules, base, hash) {
                 None => {
-                    self.table.insert(base.as_bytes(), Target::Rule(rule));
+                    self.table.insert(hash, Target::Rule(rule));
                     if labels > 2 {
                         self.deep.push((labels, Target::Rule(rule)));
                     }
@@ -176,7 +176,7 @@ impl<'r> Builder<'r> {
             Shape::Glob(glob) => {
                 // Over addresses, it allows no names.
                 if !(glob.is_over_address() && list == List::Allow) {
-                    self.own(glob.literal_end())?.add_glob(candidate, list, glob);
+                    self.own(glob.literal_end().as_bytes())?.add_glob(candidate, list, glob);
                 }
                 return Ok(());
             }
@@ -184,23 +184,24 @@ impl<'r> Builder<'r> {
             Shape::Subdomains(base) => (Reach::Below, base),
             Shape::Tree(base) => (Reach::Tree, base),
         };
-        self.own(base.as_str())?.add_on_port(candidate, reach);
+        self.own(base.as_bytes())?.add_on_port(candidate, reach);
         Ok(())
     }
 
     /// The rules at a base, which has a node from now on.
-    fn own(&mut self, base: &str) -> Result<&mut Own, Full> {
+    fn own(&mut self, base: &[u8]) -> Result<&mut Own, Full> {
         let number = match labels_of(base) {
             _ if base.is_empty() => return Ok(&mut self.everywhere),
-            1 => return Ok(self.roots.entry(base.into()).or_default()),
-            _ => self.node(base.as_bytes())?.1,
+            1 => return Ok(self.roots.entry(text_of(base)?.into()).or_default()),
+            _ => self.node(base)?.1,
         };
         self.owns.get_mut(number).ok_or(Full)
     }
 
     /// The node of a name, and the number of its rules; made if need be.
     fn node(&mut self, name: &[u8]) -> Result<(NodeId, usize), Full> {
-        let found = self.table.find(self.rules, name);
+        let hash = self.table.keys.hash(name);
+        let found = self.table.find_hash(self.rules, name, hash);
         if let Some(Target::Node(node)) = found {
             return Ok((node, self.number_of(node).ok_or(Full)?));
         }
@@ -210,10 +211,9 @@ impl<'r> Builder<'r> {
         let unsettled = Node { here, below: Verdict::Nothing, depths: Depths::default() };
         self.table.nodes.set(node, unsettled);
         self.owns.push(Own::default());
-        let labels = labels_of_bytes(name);
+        let labels = labels_of(name);
         match found {
             Some(Target::Rule(rule)) => {
-                let hash = self.table.keys.hash(name);
                 if let Some((Place { line, slot }, _)) = self.table.search(self.rules, name, hash)
                     && let Some(line) = self.table.lines.get_mut(line)
                 {
@@ -226,7 +226,7 @@ impl<'r> Builder<'r> {
                 }
             }
             _ => {
-                self.table.insert(name, Target::Node(node));
+                self.table.insert(hash, Target::Node(node));
                 if labels > 2 {
                     self.deep.push((labels, Target::Node(node)));
                 }
@@ -246,8 +246,7 @@ impl<'r> Builder<'r> {
     fn announce(&mut self) -> Result<(), Full> {
         for (labels, target) in std::mem::take(&mut self.deep) {
             let name = self.name(target)?;
-            let anchor = std::str::from_utf8(&name).map(DnsName::anchor_of).map_err(|_| Full)?;
-            let (_, number) = self.node(anchor.as_bytes())?;
+            let (_, number) = self.node(DnsName::anchor_of(&name))?;
             if let Some(own) = self.owns.get_mut(number) {
                 own.depths.insert(labels);
             }
@@ -279,7 +278,7 @@ impl<'r> Builder<'r> {
         if self.may_deny_everywhere() {
             let alone = self.table.lines.iter().flat_map(Line::targets).filter(|target| {
                 let name = self.table.name_of(self.rules, *target);
-                matches!(target, Target::Rule(_)) && name.map(labels_of_bytes) == Some(2)
+                matches!(target, Target::Rule(_)) && name.map(labels_of) == Some(2)
             });
             bases.extend(alone.map(|target| (2, target)));
         }
@@ -323,39 +322,30 @@ impl<'r> Builder<'r> {
             own.settle(self.rules, above, &mut self.table.asks, &mut self.budget)?;
         let depths = own.depths;
         self.table.nodes.set(node, Node { here, below, depths });
-        let name = std::str::from_utf8(&name).map_err(|_| Full)?;
-        self.look_for_shadows(&own, Final { here, below }, name);
+        self.look_for_shadows(&own, Final { here, below }, text_of(&name)?);
         Ok(())
     }
 
     /// What holds below the nearest record above, and whether that is a root.
     fn above(&self, name: &[u8]) -> (Verdict, bool) {
-        let whole = std::str::from_utf8(name).unwrap_or("");
-        let anchor = DnsName::anchor_of(whole);
-        let mut labels = labels_of(whole);
-        let mut rest = whole;
-        let depths = self.table.find(self.rules, anchor.as_bytes());
-        let depths = depths.map(|target| self.depths(target)).unwrap_or_default();
+        let mut labels = labels_of(name);
+        let mut rest = name;
+        let anchor = self.table.find(self.rules, DnsName::anchor_of(name));
+        let depths = anchor.map(|target| self.depths(target)).unwrap_or_default();
         while labels > 2
-            && let Some((_, shorter)) = rest.split_once('.')
+            && let Some(dot) = rest.iter().position(|byte| *byte == b'.')
         {
-            (rest, labels) = (shorter, labels - 1);
+            (rest, labels) = (rest.get(dot + 1..).unwrap_or_default(), labels - 1);
             if (labels == 2 || depths.contain(labels))
-                && let Some(target) = self.table.find(self.rules, rest.as_bytes())
+                && let Some(target) = self.table.find(self.rules, rest)
                 && let Some(finals) = self.table.finals(self.rules, target)
+                && finals.below != Verdict::Nothing
             {
-                // A rule that says nothing about what is below leaves it to the roots.
-                return match finals.below == Verdict::Nothing {
-                    true => (self.roots_of(whole), true),
-                    false => (finals.below, false),
-                };
+                return (finals.below, false);
             }
         }
-        (self.roots_of(whole), true)
-    }
-
-    fn roots_of(&self, name: &str) -> Verdict {
-        self.table.roots.of_label(name)
+        // A base that says nothing about what is below leaves it to the roots, as its own do.
+        (text_of(name).map_or(Verdict::Nothing, |name| self.table.roots.of_label(name)), true)
     }
 
     fn depths(&self, target: Target) -> Depths {
@@ -398,10 +388,11 @@ impl Verdict {
     }
 }
 
-fn labels_of(name: &str) -> usize {
-    labels_of_bytes(name.as_bytes())
+/// A name's text: names are ASCII.
+fn text_of(name: &[u8]) -> Result<&str, Full> {
+    std::str::from_utf8(name).map_err(|_| Full)
 }
 
-fn labels_of_bytes(name: &[u8]) -> usize {
+fn labels_of(name: &[u8]) -> usize {
     name.iter().filter(|byte| **byte == b'.').count() + 1
 }

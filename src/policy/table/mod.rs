@@ -210,7 +210,11 @@ impl Table {
 
     /// The record of a name.
     fn find(&self, rules: &Rules, name: &[u8]) -> Option<Target> {
-        let hash = self.keys.hash(name);
+        self.find_hash(rules, name, self.keys.hash(name))
+    }
+
+    #[inline]
+    fn find_hash(&self, rules: &Rules, name: &[u8], hash: u64) -> Option<Target> {
         let first = self.lines.get(self.line_of(hash)).and_then(|line| line.first(Tag::of(hash)));
         match first {
             Some(target) if self.is_named(rules, target, name) => Some(target),
