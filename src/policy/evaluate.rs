@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    Denial, Egress, List, Permit, Reason, Rule, RuleId, Ruleset, Shape, VettedAddress,
+    Denial, Egress, List, Permit, Reason, Rule, RuleId, Ruleset, VettedAddress,
     addresses::Addresses,
     candidate::Candidate,
     decision::Exemption,
@@ -154,7 +154,7 @@ impl Policy {
         let locality = self.locality(host);
         let mut best = Best { port: *port, fitting: None, on_other_ports: None };
         let mut too_wide = false;
-        self.each_allow(host, verdict, |candidate| match self.opens(candidate, locality) {
+        self.each_allow(host, verdict, |candidate| match opens(candidate, locality) {
             true => best.consider(candidate),
             false => too_wide = true,
         });
@@ -233,15 +233,6 @@ impl Policy {
         }
     }
 
-    /// Whether an allow rule is narrow enough for a host that is that local.
-    fn opens(&self, candidate: Candidate, locality: Locality) -> bool {
-        self.rule(candidate.rule).is_some_and(|rule| match locality {
-            Locality::Public => true,
-            Locality::Zone => *rule.pattern.shape() != Shape::Any,
-            Locality::Local => rule.pattern.is_exact(),
-        })
-    }
-
     /// Whether an address is public, or something lets this permit reach it all the same.
     fn may_reach(&self, permit: &Permit, address: IpAddr) -> bool {
         let exempt = match (permit.exemption(), &permit.authority().host) {
@@ -271,6 +262,15 @@ impl Policy {
     fn is_private_range(&self, address: IpAddr) -> bool {
         self.ruleset.allow_local_binding.is_none()
             && self.egress.private_ranges.iter().any(|range| range.contains(&address))
+    }
+}
+
+/// Whether an allow rule is narrow enough for a host that is that local.
+fn opens(candidate: Candidate, locality: Locality) -> bool {
+    match locality {
+        Locality::Public => true,
+        Locality::Zone => !candidate.rank.is_any(),
+        Locality::Local => candidate.rank.is_exact(),
     }
 }
 

@@ -141,6 +141,16 @@ impl Rank {
         Self(0, Reverse(0))
     }
 
+    /// Whether it is that of a rule that names one host.
+    pub(super) fn is_exact(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether it is that of `*`.
+    pub(super) fn is_any(self) -> bool {
+        self.0 == 3
+    }
+
     /// A rule about everything below a base: the longer, the more specific.
     pub(super) fn below(base: usize) -> Self {
         Self(1, Reverse(base))
