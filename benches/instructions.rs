@@ -23,7 +23,8 @@ use support::Class;
 /// Hosts in a run.
 const HOSTS: usize = 1_000;
 
-const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
+/// More takes valgrind minutes to compile.
+const MOST: usize = 10_000;
 
 fn main() {
     let arguments: Vec<String> = env::args().collect();
@@ -36,7 +37,7 @@ fn main() {
 fn parent() {
     println!("instructions of one decision from a parsed host, mean of {HOSTS}\n");
     println!("| rules | hit | near | miss | deep |\n|---|---|---|---|---|");
-    for size in SIZES {
+    for size in support::sizes().filter(|size| *size <= MOST) {
         let counts = Class::ALL.map(|class| instructions(size, class).to_string());
         println!("| {size} | {} |", counts.join(" | "));
     }
@@ -73,8 +74,12 @@ fn child(size: &str, class: &str) {
     let policy = support::policy(&support::policy_text(&support::patterns(&names)));
     let hosts = support::hosts(&names, class, HOSTS);
     let allowed = decide_all(&policy, &hosts);
-    let expected = matches!(class, Class::Hit | Class::Deep);
-    assert_eq!(allowed, if expected { HOSTS } else { 0 }, "{class:?}");
+    match class {
+        Class::Hit | Class::Deep => assert_eq!(allowed, HOSTS, "{class:?}"),
+        // Among real names, a neighbour may lie below another rule.
+        Class::Near => {}
+        Class::Miss => assert_eq!(allowed, 0, "{class:?}"),
+    }
 }
 
 fn decide_all(policy: &Policy, hosts: &[Authority]) -> usize {

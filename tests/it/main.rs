@@ -12,6 +12,7 @@
 
 mod attacks;
 mod audit;
+#[cfg(feature = "bench")]
 mod bench;
 mod cli;
 mod clients;
