@@ -365,3 +365,94 @@ fn is_public_suffix(name: &str) -> bool {
     let suffix = psl::suffix(name.as_bytes());
     suffix.is_some_and(|suffix| suffix.is_known() && suffix == name.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::{Outcome, Review, Severity, Source};
+
+    use super::*;
+
+    /// What is said about a text, and about which part of it.
+    fn said(text: &str) -> (Vec<(String, String)>, bool) {
+        let review = Review::of(text.as_bytes(), &Arc::new(Source::file("r.toml")), 7);
+        let said = review
+            .problems
+            .iter()
+            .map(|problem| (text[problem.span.clone()].to_owned(), problem.message.clone()));
+        let errors = review.problems.iter().any(|problem| problem.severity == Severity::Error);
+        assert_eq!(matches!(review.outcome, Outcome::Broken), errors);
+        (said.collect(), errors)
+    }
+
+    #[test]
+    fn swallowed_allows_are_named() {
+        let text = "[experimental_network]\nenabled = true\nallowed_domains = [\
+                    \"a.evil.test\", \"*.b.evil.test\", \"**.evil.test\", \"**.c.evil.test\", \
+                    \"good.test\", \"10.1.2.3\", \"ads7.test\", \"d.evil.test:8443\"]\n\
+                    denied_domains = [\"*.evil.test\", \"10.1.*\", \"ads?.test\"]\n";
+        let (said, _) = said(text);
+        let shadowed = said.iter().filter(|(_, message)| message.contains("can never allow"));
+        let shadowed: Vec<_> = shadowed.map(|(pattern, _)| pattern.as_str()).collect();
+        assert_eq!(
+            shadowed,
+            [
+                "\"a.evil.test\"",
+                "\"*.b.evil.test\"",
+                "\"**.c.evil.test\"",
+                "\"10.1.2.3\"",
+                "\"ads7.test\"",
+                "\"d.evil.test:8443\""
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_written_twice_is_named() {
+        let head = "[experimental_network]\nenabled = true\n";
+        for (rules, at, message, is_error) in [
+            (
+                "denied_domains = [\"a.b\", \"A.b.\"]",
+                "\"A.b.\"",
+                "duplicate of `a.b` on line 3",
+                false,
+            ),
+            ("denied_domains = [\"a\", \"a\"]", "\"a\"", "duplicate of `a` on line 3", false),
+            ("denied_domains = [\"8.*\", \"8.*\"]", "\"8.*\"", "duplicate of `8.*`", false),
+            (
+                "allowed_domains = [\"*.a.b\"]\ndenied_domains = [\"*.a.b\"]",
+                "\"*.a.b\"",
+                "`*.a.b` is allowed and denied: `*.a.b` on line 3",
+                false,
+            ),
+            (
+                "[experimental_network.domains]\n\"a.b\" = \"allow\"\n\"a.b\" = \"deny\"",
+                "\"a.b\"",
+                "invalid TOML: duplicate key",
+                true,
+            ),
+            (
+                "[experimental_network.domains]\n\"a.b\" = \"deny\"\n\"a.b\" = \"deny\"",
+                "\"a.b\"",
+                "invalid TOML: duplicate key",
+                true,
+            ),
+            (
+                "[experimental_network.domains]\n\"a*b.c\" = \"deny\"\n\"a*b.c\" = \"allow\"",
+                "\"a*b.c\"",
+                "invalid TOML: duplicate key",
+                true,
+            ),
+            (
+                "[experimental_network.domains]\n\"a.b\" = \"deny\"\n\"A.b\" = \"deny\"",
+                "\"A.b\"",
+                "duplicate of `a.b` on line 4",
+                false,
+            ),
+        ] {
+            let (said, errors) = said(&format!("{head}{rules}\n"));
+            let found = said.iter().any(|(span, said)| span == at && said.contains(message));
+            assert!(found, "{rules}: {said:?}");
+            assert_eq!(errors, is_error, "{rules}");
+        }
+    }
+}

@@ -20,6 +20,8 @@ pub(super) struct Own {
     allows: Names,
     denies: Names,
     pub(super) depths: Depths,
+    /// Allows that are narrowed to a port.
+    on_ports: Vec<(RuleId, Reach)>,
     more: Option<Box<More>>,
 }
 
@@ -67,6 +69,7 @@ impl Own {
 
     /// Adds an allow that is narrowed to a port.
     pub(super) fn add_on_port(&mut self, candidate: Candidate, reach: Reach) {
+        self.on_ports.push((candidate.rule, reach));
         let more = self.more.get_or_insert_default();
         if reach != Reach::Below {
             more.ports_here.push(candidate);
@@ -131,9 +134,16 @@ impl Own {
         let (here, below) = (denied(finals.here), denied(finals.below));
         // A rule that covers the base and is not exact covers all below it too.
         let all = here.filter(|deny| !is_exact(*deny));
+        let denied = move |reach| match reach {
+            Reach::Exact => here,
+            Reach::Below => below,
+            Reach::Tree => all,
+        };
         let Names { exact, below: under, tree } = self.allows;
-        let own = [exact.zip(here), under.zip(below), tree.zip(all)];
-        own.into_iter().flatten()
+        let own = [(exact, Reach::Exact), (under, Reach::Below), (tree, Reach::Tree)];
+        let own = own.into_iter().filter_map(|(rule, reach)| Some((rule?, reach)));
+        let all = own.chain(self.on_ports.iter().copied());
+        all.filter_map(move |(allow, reach)| Some((allow, denied(reach)?)))
     }
 
     /// The rule that allows exactly the base.
