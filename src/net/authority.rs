@@ -50,10 +50,9 @@ impl Authority {
     }
 
     /// A name and a port, as nearly every target is. None is no verdict.
+    #[inline]
     fn parse_usual(text: &[u8]) -> Option<Self> {
-        let colon = text.iter().rposition(|byte| *byte == b':')?;
-        let (name, port) = (text.get(..colon)?, text.get(colon + 1..)?);
-        let port = Port::parse(port).ok()?;
+        let (name, port) = Port::split_last(text)?;
         Some(Self { host: Host::Name(DnsName::parse_usual(name)?), port })
     }
 

@@ -15,13 +15,7 @@ use super::name_text::NameText;
 /// RFC 1123 §2.1 letters, digits and inner hyphens, and `_`, which is seen in practice. At most
 /// 253 bytes, labels of at most 63 (RFC 1035 §2.3.4). Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DnsName {
-    text: NameText,
-    /// Where the last two labels begin; zero if there are no more than two.
-    anchor: u8,
-    labels: u8,
-    is_localhost: bool,
-}
+pub struct DnsName(NameText);
 
 /// Why a text is not a host name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,29 +64,31 @@ impl DnsName {
 
     /// Parses what nearly every name is, in one pass. None is no verdict: the text needs care.
     #[must_use]
+    #[inline]
     pub(super) fn parse_usual(text: &[u8]) -> Option<Self> {
         let text = text.strip_suffix(b".").unwrap_or(text);
+        match text.len() {
+            8..=48 => NameText::read_blocks(text).map(Self),
+            _ => Self::parse_bytes(text),
+        }
+    }
+
+    /// The same, byte by byte, for names of any length.
+    fn parse_bytes(text: &[u8]) -> Option<Self> {
         let mut lower = [0; Self::MAX_LEN];
         let lower = lower.get_mut(..text.len())?;
-        let (mut labels, mut begin, mut before) = (1, 0, 0);
+        let mut begin = 0;
         for (at, (to, byte)) in lower.iter_mut().zip(text).enumerate() {
             *to = USUAL.get(usize::from(*byte)).copied().filter(|usual| *usual != 0)?;
             if *to == b'.' {
                 is_usual_label(text.get(begin..at)?).then_some(())?;
-                (before, begin, labels) = (begin, at + 1, labels + 1);
+                begin = at + 1;
             }
         }
         let last = text.get(begin..)?;
         // A last label that begins with a letter is no number, and all of it is an address.
         (is_usual_label(last) && last.first()?.is_ascii_alphabetic()).then_some(())?;
-        let anchor = u8::try_from(if labels > 2 { before } else { 0 }).ok()?;
-        Some(Self::new(lower, anchor, labels))
-    }
-
-    #[inline]
-    fn new(text: &[u8], anchor: u8, labels: u8) -> Self {
-        let is_localhost = is_in(text, "localhost");
-        Self { text: NameText::new(text), anchor, labels, is_localhost }
+        NameText::new(lower).map(Self)
     }
 
     fn parse_with_care(text: &[u8]) -> Result<Self, DnsNameError> {
@@ -110,10 +106,8 @@ impl DnsName {
         let lower = String::from_utf8_lossy(text).to_ascii_lowercase();
         let mut last = "";
         let mut has_a_label = false;
-        let mut labels = 0;
         for label in lower.split('.') {
             check_label(label)?;
-            labels += 1;
             has_a_label |= label.starts_with("xn--");
             last = label;
         }
@@ -123,8 +117,7 @@ impl DnsName {
         if has_a_label && !round_trips(&lower) {
             return Err(DnsNameError::ALabel);
         }
-        let anchor = u8::try_from(anchor_start(lower.as_bytes())).unwrap_or(0);
-        Ok(Self::new(lower.as_bytes(), anchor, labels))
+        NameText::new(lower.as_bytes()).map(Self).ok_or(DnsNameError::TooLong)
     }
 
     /// Whether a text is a name in its canonical form already, at one look.
@@ -142,14 +135,21 @@ impl DnsName {
     /// The canonical text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.text.as_str()
+        self.0.as_str()
     }
 
     /// The same, as bytes.
     #[must_use]
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
-        self.text.as_bytes()
+        self.0.as_bytes()
+    }
+
+    /// How many labels it has.
+    #[must_use]
+    #[inline]
+    pub fn labels(&self) -> usize {
+        self.0.labels()
     }
 
     /// The last two labels, or the only one. Rules are found by them, so they are looked for once,
@@ -157,13 +157,31 @@ impl DnsName {
     #[must_use]
     pub fn anchor(&self) -> &[u8] {
         let bytes = self.as_bytes();
-        bytes.get(usize::from(self.anchor)..).unwrap_or(bytes)
+        bytes.get(bytes.len() - self.anchor_len().min(bytes.len())..).unwrap_or(bytes)
     }
 
-    /// How many labels it has.
-    #[must_use]
-    pub fn labels(&self) -> usize {
-        usize::from(self.labels)
+    /// How long those two labels are, in bytes.
+    #[inline]
+    pub(crate) fn anchor_len(&self) -> usize {
+        self.0.last_two()
+    }
+
+    /// How long the last three labels are, in bytes; or all of it, if there are no more.
+    #[inline]
+    pub(crate) fn three_labels_len(&self) -> usize {
+        self.0.last_three()
+    }
+
+    /// How long all of it is, in bytes.
+    #[inline]
+    pub(crate) fn text_len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The last 32 bytes; of a shorter name all of it, behind zeros.
+    #[inline]
+    pub(crate) fn last_32(&self) -> &[u8; 32] {
+        self.0.last_32()
     }
 
     /// The last two labels of a name's text, or of a suffix of it.
@@ -173,15 +191,22 @@ impl DnsName {
 
     /// Whether this is `localhost` or a name under it, which never go to DNS (RFC 6761 §6.3).
     #[must_use]
+    #[inline]
     pub fn is_localhost(&self) -> bool {
-        self.is_localhost
+        // Nearly no other name ends like it, so one look at its end tells.
+        self.last_32().ends_with(b"ocalhost") && self.is_in_localhost()
+    }
+
+    #[cold]
+    fn is_in_localhost(&self) -> bool {
+        is_in(self.as_bytes(), "localhost")
     }
 
     /// Whether no public resolver can answer for the name: one label only, or a zone that is
     /// reserved for private use.
     #[must_use]
     pub fn is_in_local_zone(&self) -> bool {
-        self.labels == 1 || LOCAL_ZONES.iter().any(|zone| is_in(self.as_bytes(), zone))
+        self.labels() == 1 || LOCAL_ZONES.iter().any(|zone| is_in(self.as_bytes(), zone))
     }
 
     /// Whether `inet_aton` and its relatives would read a text with this last label (in lower case)
@@ -243,13 +268,12 @@ pub fn to_a_labels(text: &str) -> Result<String, DnsNameError> {
 }
 
 /// Whether a name is the zone itself or under it.
-#[inline]
 fn is_in(name: &[u8], zone: &str) -> bool {
     let head = name.strip_suffix(zone.as_bytes());
     head.is_some_and(|head| head.is_empty() || head.ends_with(b"."))
 }
 
-/// Where the last two labels begin. At most 253 bytes fit a name, so it fits a byte.
+/// Where the last two labels begin.
 fn anchor_start(name: &[u8]) -> usize {
     let mut dots = name.iter().enumerate().rev().filter(|(_, byte)| **byte == b'.');
     dots.nth(1).map_or(0, |(dot, _)| dot + 1)

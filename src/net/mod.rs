@@ -5,6 +5,7 @@
 //! cannot exist. Pure: functions of values, nothing here knows about sockets, files or time.
 
 mod authority;
+mod block;
 mod dns_name;
 mod host;
 mod ip_class;
@@ -13,6 +14,7 @@ mod port;
 mod target;
 
 pub use authority::{Authority, AuthorityError};
+pub(crate) use block::Block;
 pub use dns_name::{DnsName, DnsNameError, to_a_labels};
 pub use host::{Host, HostError};
 pub use ip_class::{IpClass, SpecialRange};

@@ -44,6 +44,28 @@ impl Port {
         number.and_then(Self::new).ok_or(PortError::Range)
     }
 
+    /// What stands before the last colon, and the port behind it, read from its end. None is no
+    /// verdict.
+    #[inline]
+    pub(super) fn split_last(text: &[u8]) -> Option<(&[u8], Self)> {
+        let (mut number, mut scale, mut first) = (0_u32, 1_u32, 0);
+        let mut rest = text;
+        loop {
+            let (byte, before) = rest.split_last()?;
+            if *byte == b':' {
+                let number = u16::try_from(number).ok().filter(|_| first != 0)?;
+                return Some((before, Self::new(number)?));
+            }
+            first = byte.wrapping_sub(b'0');
+            if first > 9 || scale > 10_000 {
+                return None;
+            }
+            number += u32::from(first) * scale;
+            scale *= 10;
+            rest = before;
+        }
+    }
+
     /// The port of that number, unless it is zero.
     #[must_use]
     pub fn new(number: u16) -> Option<Self> {
@@ -81,6 +103,21 @@ mod tests {
         for text in ["", "0", "00", "0443", "65536", "18446744073709552059", "+1", "-1", "4 3", "x"]
         {
             assert!(Port::parse(text.as_bytes()).is_err(), "{text}");
+            assert_eq!(Port::split_last(format!("a:{text}").as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn read_from_the_end_as_from_the_beginning() {
+        for number in 1..=u16::MAX {
+            let text = format!("a:b:{number}");
+            assert_eq!(
+                Port::split_last(text.as_bytes()),
+                Some((&b"a:b"[..], Port::new(number).unwrap()))
+            );
+        }
+        for text in ["", "1", "12345", "123456", "65535443"] {
+            assert_eq!(Port::split_last(text.as_bytes()), None, "{text}");
         }
     }
 }

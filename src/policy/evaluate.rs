@@ -11,9 +11,9 @@ use super::{
     addresses::Addresses,
     candidate::Candidate,
     decision::Exemption,
-    table::{AskId, Probe, Verdict},
+    table::{AskId, Verdict},
 };
-use crate::net::{Authority, DnsName, Host, IpClass, Port};
+use crate::net::{Authority, Host, IpClass, Port};
 
 /// A policy in force: rules, switches, and the operator's exceptions.
 #[derive(Debug)]
@@ -73,13 +73,18 @@ impl Policy {
         let Host::Name(name) = &authority.host else {
             return self.weigh(authority, self.ruleset.table.everywhere());
         };
-        let table = &self.ruleset.table;
-        let probe = table.probe(name);
-        let is_missing = matches!(probe, Probe::Missing);
-        if is_missing && table.is_silent_elsewhere() && !name.is_localhost() {
-            return Err(Denial::built_in(Reason::NotAllowed));
+        let Ruleset { table, rules, .. } = &self.ruleset;
+        match table.lookup(rules, name) {
+            Verdict::Deny(rule) => Err(Denial::by_rule(Reason::Denied, rule)),
+            Verdict::Nothing if !name.is_localhost() => Err(Denial::built_in(Reason::NotAllowed)),
+            Verdict::Allow(rule) if !name.is_localhost() => {
+                let host = Host::Name(name.clone());
+                Ok(Permit::new(Authority { host, port: authority.port }, rule, Exemption::None))
+            }
+            verdict @ (Verdict::Allow(_) | Verdict::Ask(_) | Verdict::Nothing) => {
+                self.weigh(authority, verdict)
+            }
         }
-        self.decide_name(authority, name, probe)
     }
 
     /// Judges one resolved address for a permit.
@@ -122,29 +127,8 @@ impl Policy {
         self.generation
     }
 
-    /// Decides by what the table says, where nothing else has a say: the way of nearly every name
-    /// that a rule speaks about.
-    #[inline(never)]
-    fn decide_name(
-        &self,
-        authority: &Authority,
-        name: &DnsName,
-        probe: Probe,
-    ) -> Result<Permit, Denial> {
-        let Ruleset { table, rules, .. } = &self.ruleset;
-        match table.lookup(rules, name, probe) {
-            Verdict::Deny(rule) => Err(Denial::by_rule(Reason::Denied, rule)),
-            Verdict::Nothing if !name.is_localhost() => Err(Denial::built_in(Reason::NotAllowed)),
-            Verdict::Allow(rule) if !name.is_localhost() => {
-                Ok(Permit::new(authority.clone(), rule, Exemption::None))
-            }
-            verdict @ (Verdict::Allow(_) | Verdict::Ask(_) | Verdict::Nothing) => {
-                self.weigh(authority, verdict)
-            }
-        }
-    }
-
-    /// The whole order of a decision, `verdict` being what the table says.
+    /// The whole order of a decision, `verdict` being what the table says. For nearly every name
+    /// nothing else has a say.
     #[cold]
     fn weigh(&self, authority: &Authority, verdict: Verdict) -> Result<Permit, Denial> {
         let Authority { host, port } = authority;

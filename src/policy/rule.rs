@@ -21,7 +21,7 @@ pub struct Source {
     name: String,
 }
 
-/// A rule of a policy: where its record begins. Ids rise in the order the rules were written.
+/// A rule of a policy: where the name in its record ends. Ids rise in the order the rules were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId(NonZeroU32);
 
@@ -111,13 +111,13 @@ impl RuleId {
     }
 
     #[inline]
-    pub(super) fn from_bits(bits: u32) -> Option<Self> {
-        NonZeroU32::new(bits).map(Self)
+    pub(super) fn from_number(number: NonZeroU32) -> Self {
+        Self(number)
     }
 
     #[inline]
-    pub(super) fn bits(self) -> u32 {
-        self.0.get()
+    pub(super) fn number(self) -> NonZeroU32 {
+        self.0
     }
 
     #[inline]

@@ -3,17 +3,19 @@
 //! # Layout
 //!
 //! ```text
-//! len │ kind │ line (4) │ name ...      a rule about names: its base, without `*.` or `**.`
-//!  4  │ kind │ line (4) │ number (4)    any other rule: its place in `others`
+//! zeros (32) │ len │ name ... │ len │ kind │ line (4) │ len │ name ... │ len │ kind │ ...
+//!                            └─ RuleId
 //! ```
 //!
-//! A million names of 14 bytes are 20 MB; each as a [`Rule`] would be 120. A [`RuleId`] is where
-//! the record begins, so ids rise in the order of writing. Which rules match a host is not known
-//! here: that is [`super::table`]'s business.
+//! The name is the base of a rule about names, without `*.` or `**.`; for any other rule it is four
+//! bytes, its place in `others`. A million names of 14 bytes are 21 MB; each as a [`Rule`] would be
+//! 120. A [`RuleId`] is where the name ends, so that a lookup compares bytes at a fixed distance
+//! from it, and ids rise in the order of writing. Which rules match a host is not known here: that
+//! is [`super::table`]'s business.
 
 use std::sync::Arc;
 
-use super::{List, Pattern, Rule, RuleId, Shape, Source, rule::Rank};
+use super::{List, Pattern, Rule, RuleId, Shape, Source, rule::Rank, table::Ending};
 use crate::net::DnsName;
 
 /// All rules of a policy, of both lists and of every layer.
@@ -63,20 +65,23 @@ pub(super) struct SourceId(u8);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// Bytes of a record before its name.
-pub(super) const HEADER: usize = 6;
+/// Bytes of a record behind its name: its length, its kind and its line.
+const TRAILER: usize = 6;
+
+/// What stands before the first record: a lookup reads so many bytes before the end of a name.
+const BEFORE: usize = size_of::<Ending>() - 1;
 
 /// Ids share 32 bits with a verdict.
 const MAX_BYTES: usize = 1 << 30;
 
-const SHAPE: u8 = 0b0000_0011;
-const OTHER: u8 = 0b0000_0011;
+/// A bit for the base itself, and one for what is below; none of them: not about names.
+const REACH: u8 = 0b0000_0011;
+const OTHER: u8 = 0;
 const DENY: u8 = 0b0000_0100;
+/// A record that does not count: a duplicate.
+const DROPPED: u8 = 0b0000_1000;
 const SOURCE_SHIFT: u32 = 4;
 const MAX_SOURCES: usize = 15;
-
-/// The kind of a record that does not count: a duplicate.
-const DROPPED: u8 = u8::MAX;
 
 impl Rules {
     /// Room for the rules of a text of that many bytes.
@@ -136,22 +141,22 @@ impl Rules {
         line: usize,
     ) -> Result<RuleId, Full> {
         if self.arena.is_empty() {
-            // No record begins at zero.
-            self.arena.push(0);
+            self.arena.extend([0; BEFORE]);
         }
-        let id = RuleId::at(self.arena.len()).ok_or(Full)?;
+        let id = RuleId::at(self.arena.len() + 1 + name.len()).ok_or(Full)?;
         let length = u8::try_from(name.len()).map_err(|_| Full)?;
         let line = u32::try_from(line).map_err(|_| Full)?;
-        if self.arena.len() + HEADER + name.len() > MAX_BYTES {
+        if id.offset() + TRAILER > MAX_BYTES {
             return Err(Full);
         }
         let deny = match list {
             List::Allow => 0,
             List::Deny => DENY,
         };
+        self.arena.push(length);
+        self.arena.extend(name);
         self.arena.extend([length, shape | deny | source.0 << SOURCE_SHIFT]);
         self.arena.extend(line.to_le_bytes());
-        self.arena.extend(name);
         *self.counter(list) += 1;
         Ok(id)
     }
@@ -161,7 +166,7 @@ impl Rules {
         let Some(record) = self.record(id) else { return };
         *self.counter(record.list) -= 1;
         if let Some(kind) = self.arena.get_mut(id.offset() + 1) {
-            *kind = DROPPED;
+            *kind = OTHER | DROPPED;
         }
     }
 
@@ -237,10 +242,10 @@ impl Rules {
 
     /// The records in the order they were written, duplicates left out.
     pub(super) fn records(&self) -> impl Iterator<Item = (RuleId, Record<'_>)> {
-        let mut at = 1;
+        let mut at = BEFORE;
         let next = move || {
-            let id = RuleId::at(at)?;
-            at += HEADER + usize::from(*self.arena.get(at)?);
+            let id = RuleId::at(at + 1 + usize::from(*self.arena.get(at)?))?;
+            at = id.offset() + TRAILER;
             Some(id)
         };
         std::iter::from_fn(next).filter_map(|id| Some((id, self.record(id)?)))
@@ -256,8 +261,8 @@ impl Rules {
     }
 
     pub(super) fn record(&self, id: RuleId) -> Option<Record<'_>> {
-        let (kind, name) = self.raw(id)?;
-        if kind == DROPPED {
+        let (kind, name) = (self.kind(id)?, self.name(id)?);
+        if kind & DROPPED != 0 {
             return None;
         }
         let list = if kind & DENY == 0 { List::Allow } else { List::Deny };
@@ -271,18 +276,22 @@ impl Rules {
         Some(Record { list, what })
     }
 
-    /// The name of a rule about names, as a lookup compares it.
+    /// The end of a record, as a lookup compares it.
     #[inline]
+    pub(super) fn ending(&self, id: RuleId) -> Option<&Ending> {
+        self.arena.get(id.offset().checked_sub(BEFORE)?..)?.first_chunk()
+    }
+
+    /// The name of a rule about names.
     pub(super) fn name(&self, id: RuleId) -> Option<&[u8]> {
-        let rest = self.arena.get(id.offset()..)?;
-        let length = usize::from(*rest.first()?);
-        rest.get(HEADER..HEADER + length)
+        let length = usize::from(*self.arena.get(id.offset())?);
+        self.arena.get(id.offset().checked_sub(length)?..id.offset())
     }
 
     /// What a rule about names says.
     #[inline]
     pub(super) fn says(&self, id: RuleId) -> Option<(List, Reach)> {
-        let kind = *self.arena.get(id.offset() + 1)?;
+        let kind = self.kind(id)?;
         let list = if kind & DENY == 0 { List::Allow } else { List::Deny };
         Some((list, Reach::of(kind)?))
     }
@@ -297,35 +306,40 @@ impl Rules {
     }
 
     #[inline]
-    fn raw(&self, id: RuleId) -> Option<(u8, &[u8])> {
-        let rest = self.arena.get(id.offset()..)?;
-        let ([length, kind, ..], rest) = rest.split_first_chunk::<HEADER>()?;
-        Some((*kind, rest.get(..usize::from(*length))?))
+    fn kind(&self, id: RuleId) -> Option<u8> {
+        self.arena.get(id.offset() + 1).copied()
     }
 
     /// The number of a rule's document, and its line there.
     fn place(&self, id: RuleId) -> Option<(usize, usize)> {
-        let [_, kind, a, b, c, d] = *self.arena.get(id.offset()..)?.first_chunk::<HEADER>()?;
+        let [_, kind, a, b, c, d] = *self.arena.get(id.offset()..)?.first_chunk::<TRAILER>()?;
         let line = usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?;
         Some((usize::from(kind >> SOURCE_SHIFT), line))
     }
 }
 
 impl Reach {
+    /// Whether it covers the base itself, or else what is below it.
+    #[inline]
+    pub(super) fn covers(self, base: bool) -> bool {
+        self.bits() & if base { Self::Exact.bits() } else { Self::Below.bits() } != 0
+    }
+
+    #[inline]
     fn bits(self) -> u8 {
         match self {
-            Self::Exact => 0,
-            Self::Below => 1,
-            Self::Tree => 2,
+            Self::Exact => 1,
+            Self::Below => 2,
+            Self::Tree => 3,
         }
     }
 
     #[inline]
     fn of(kind: u8) -> Option<Self> {
-        match kind & SHAPE {
-            0 => Some(Self::Exact),
-            1 => Some(Self::Below),
-            2 => Some(Self::Tree),
+        match kind & REACH {
+            1 => Some(Self::Exact),
+            2 => Some(Self::Below),
+            3 => Some(Self::Tree),
             _ => None,
         }
     }

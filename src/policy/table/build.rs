@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Final, Keys, Line, Node, Place, Roots, Table, Tag, Target, Verdict,
+    Final, Keys, Line, Place, Roots, Table, Tag, Verdict,
     asking::{AskId, Asks},
-    line::NodeId,
-    node::{Depths, Nodes},
+    line::{NodeId, Record, Target},
+    node::{Depths, Node, Nodes, Packed},
     own::{Met, Own},
 };
 use crate::{
@@ -72,7 +72,7 @@ impl Table {
             lines: vec![Line::EMPTY; records / FILL + 1],
             nodes: Nodes::default(),
             asks: Asks::default(),
-            roots: Roots { labels: BTreeMap::new(), everywhere: Verdict::Nothing, is_silent: true },
+            roots: Roots { labels: BTreeMap::new(), everywhere: Verdict::Nothing },
         }
     }
 
@@ -97,8 +97,9 @@ impl Table {
         }
         let lines = std::mem::replace(&mut self.lines, vec![Line::EMPTY; enough]);
         for target in lines.iter().flat_map(Line::targets) {
-            let hash = self.name_of(rules, target).map(|name| self.keys.hash(name));
-            self.insert(hash.unwrap_or_default(), target);
+            if let Some(name) = self.name_of(rules, target) {
+                self.insert(self.sought(name).hash, target);
+            }
         }
     }
 }
@@ -140,16 +141,16 @@ impl<'r> Builder<'r> {
     fn add(&mut self, rule: RuleId, list: List, reach: Reach, base: &'r [u8]) -> Result<(), Full> {
         let labels = labels_of(base);
         if labels > 1 {
-            let hash = self.table.keys.hash(base);
-            match self.table.find_hash(self.rules, base, hash) {
+            let sought = self.table.sought(base);
+            match self.table.find_sought(self.rules, &sought).map(Target::record) {
                 None => {
-                    self.table.insert(hash, Target::Rule(rule));
+                    self.table.insert(sought.hash, rule.into());
                     if labels > 2 {
-                        self.deep.push((labels, Target::Rule(rule)));
+                        self.deep.push((labels, rule.into()));
                     }
                     return Ok(());
                 }
-                Some(Target::Rule(first)) if self.rules.says(first) == self.rules.says(rule) => {
+                Some(Record::Rule(first)) if self.rules.says(first) == self.rules.says(rule) => {
                     self.findings.push(Finding::Duplicate { rule, first });
                     return Ok(());
                 }
@@ -200,24 +201,25 @@ impl<'r> Builder<'r> {
 
     /// The node of a name, and the number of its rules; made if need be.
     fn node(&mut self, name: &[u8]) -> Result<(NodeId, usize), Full> {
-        let hash = self.table.keys.hash(name);
-        let found = self.table.find_hash(self.rules, name, hash);
-        if let Some(Target::Node(node)) = found {
+        let sought = self.table.sought(name);
+        let found = self.table.find_sought(self.rules, &sought).map(Target::record);
+        if let Some(Record::Node(node)) = found {
             return Ok((node, self.number_of(node).ok_or(Full)?));
         }
         let node = self.table.nodes.push(name).ok_or(Full)?;
         let number = self.owns.len();
         let here = u32::try_from(number).map(Verdict::unsettled).map_err(|_| Full)?;
-        let unsettled = Node { here, below: Verdict::Nothing, depths: Depths::default() };
+        let (here, below) = (Packed::new(here), Packed::new(Verdict::Nothing));
+        let unsettled = Node { here, below, depths: Depths::default() };
         self.table.nodes.set(node, unsettled);
         self.owns.push(Own::default());
         let labels = labels_of(name);
         match found {
-            Some(Target::Rule(rule)) => {
-                if let Some((Place { line, slot }, _)) = self.table.search(self.rules, name, hash)
+            Some(Record::Rule(rule)) => {
+                if let Some((Place { line, slot }, _)) = self.table.search(self.rules, &sought)
                     && let Some(line) = self.table.lines.get_mut(line)
                 {
-                    line.set(slot, Target::Node(node));
+                    line.set(slot, node.into());
                 }
                 if let (Some(own), Some((list, reach))) =
                     (self.owns.get_mut(number), self.rules.says(rule))
@@ -226,9 +228,9 @@ impl<'r> Builder<'r> {
                 }
             }
             _ => {
-                self.table.insert(hash, Target::Node(node));
+                self.table.insert(sought.hash, node.into());
                 if labels > 2 {
-                    self.deep.push((labels, Target::Node(node)));
+                    self.deep.push((labels, node.into()));
                 }
             }
         }
@@ -239,7 +241,7 @@ impl<'r> Builder<'r> {
     }
 
     fn number_of(&self, node: NodeId) -> Option<usize> {
-        self.table.nodes.get(node)?.here.number()
+        self.table.nodes.get(node)?.here.verdict().number()
     }
 
     /// Makes sure that a lookup that starts at the anchor finds what lies deeper.
@@ -271,14 +273,12 @@ impl<'r> Builder<'r> {
             self.look_for_shadows(&own, finals, &label);
             self.table.roots.labels.insert(label, finals);
         }
-        let roots = &mut self.table.roots;
-        roots.is_silent = roots.labels.is_empty() && roots.everywhere == Verdict::Nothing;
         let mut bases: Vec<(usize, Target)> =
-            self.shallow.iter().map(|node| (2, Target::Node(*node))).collect();
+            self.shallow.iter().map(|node| (2, Target::from(*node))).collect();
         if self.may_deny_everywhere() {
             let alone = self.table.lines.iter().flat_map(Line::targets).filter(|target| {
                 let name = self.table.name_of(self.rules, *target);
-                matches!(target, Target::Rule(_)) && name.map(labels_of) == Some(2)
+                matches!(target.record(), Record::Rule(_)) && name.map(labels_of) == Some(2)
             });
             bases.extend(alone.map(|target| (2, target)));
         }
@@ -310,7 +310,7 @@ impl<'r> Builder<'r> {
         let (above, is_root) = self.above(&name);
         // A rule alone that inherits nothing stands as it is; what the roots say, a lookup asks
         // where a rule says nothing.
-        if let Some(Target::Rule(rule)) = self.table.find(self.rules, &name) {
+        if let Some(Record::Rule(rule)) = self.table.find(self.rules, &name).map(Target::record) {
             let denies = self.rules.says(rule).is_some_and(|(list, _)| list == List::Deny);
             if above == Verdict::Nothing || is_root && (denies || !self.may_deny(above)) {
                 return Ok(());
@@ -320,8 +320,9 @@ impl<'r> Builder<'r> {
         let mut own = self.owns.get_mut(number).map(std::mem::take).ok_or(Full)?;
         let Final { here, below } =
             own.settle(self.rules, above, &mut self.table.asks, &mut self.budget)?;
-        let depths = own.depths;
-        self.table.nodes.set(node, Node { here, below, depths });
+        let packed =
+            Node { here: Packed::new(here), below: Packed::new(below), depths: own.depths };
+        self.table.nodes.set(node, packed);
         self.look_for_shadows(&own, Final { here, below }, text_of(&name)?);
         Ok(())
     }
@@ -338,10 +339,10 @@ impl<'r> Builder<'r> {
             (rest, labels) = (rest.get(dot + 1..).unwrap_or_default(), labels - 1);
             if (labels == 2 || depths.contain(labels))
                 && let Some(target) = self.table.find(self.rules, rest)
-                && let Some(finals) = self.table.finals(self.rules, target)
-                && finals.below != Verdict::Nothing
+                && let below = self.table.says(self.rules, target, false)
+                && below != Verdict::Nothing
             {
-                return (finals.below, false);
+                return (below, false);
             }
         }
         // A base that says nothing about what is below leaves it to the roots, as its own do.
@@ -349,9 +350,9 @@ impl<'r> Builder<'r> {
     }
 
     fn depths(&self, target: Target) -> Depths {
-        match target {
-            Target::Rule(_) => Depths::default(),
-            Target::Node(node) => {
+        match target.record() {
+            Record::Rule(_) => Depths::default(),
+            Record::Node(node) => {
                 self.table.nodes.get(node).map(|node| node.depths).unwrap_or_default()
             }
         }

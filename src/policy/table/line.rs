@@ -1,34 +1,40 @@
 //! One cache line of the table: tags to find records by, and where the records are.
 
+use std::num::NonZeroU32;
+
 use super::super::RuleId;
+use crate::net::Block;
 
 /// A line. Slots are filled from the front; what a full line has no room for goes into the next.
 #[derive(Debug, Clone, Copy)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(super) struct Line {
-    tags: [u8; SLOTS],
-    /// Which names had to go on: a bit for each eighth of them.
-    passed_on: u8,
+    /// A tag for each slot, then which names had to go on: a bit for each eighth of them.
+    head: [u8; Block::LEN],
     /// Zero marks a free slot.
     targets: [u32; SLOTS],
 }
 
-/// What a slot points at.
+/// What a slot points at: a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::policy) enum Target {
+pub(in crate::policy) struct Target(NonZeroU32);
+
+/// What there is to be pointed at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::policy) enum Record {
     /// A rule that says all there is to say about its base.
     Rule(RuleId),
     /// A node: several rules at one base, or something inherited from above.
     Node(NodeId),
 }
 
-/// Where a node begins.
+/// Where the name of a node ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::policy) struct NodeId(pub(super) u32);
 
-/// Slots of a line, as the bits that comparing its tags leaves.
+/// Slots of a line, a bit each.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Marks(u64);
+pub(super) struct Marks(u16);
 
 /// What a line knows of a name's hash; never zero, which is the tag of free slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,26 +44,16 @@ const SLOTS: usize = 12;
 
 const FREE: u32 = 0;
 
-/// A one in every byte.
-const ONES: u64 = 0x0101_0101_0101_0101;
-
-/// The bytes of the last four tags.
-const BACK: u64 = 0xffff_ffff;
-
 /// Set in a target that is a node. Both arenas are smaller than this.
-const NODE: u32 = 1 << 31;
+const NODE: NonZeroU32 = NonZeroU32::new(1 << 31).expect("not zero");
 
 impl Line {
-    pub(super) const EMPTY: Self = Self { tags: [0; SLOTS], passed_on: 0, targets: [FREE; SLOTS] };
+    pub(super) const EMPTY: Self = Self { head: [0; Block::LEN], targets: [FREE; SLOTS] };
 
     /// The slots whose tags are that one; nearly always none or one.
     #[inline]
     pub(super) fn marks(&self, tag: Tag) -> Marks {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.tags;
-        let front = marks(u64::from_le_bytes([a, b, c, d, e, f, g, h]), tag);
-        let back = marks(u64::from_le_bytes([i, j, k, l, 0, 0, 0, 0]), tag);
-        // The marks of the back, one bit lower, fit between those of the front.
-        Marks(front | (back & BACK) >> 1)
+        Marks(Block(self.head).equal_to(tag.0) & ((1 << SLOTS) - 1))
     }
 
     /// What the first of them points at.
@@ -74,7 +70,8 @@ impl Line {
     /// Whether a name that is not here may be in the next line.
     #[inline]
     pub(super) fn passes_on(&self, tag: Tag) -> bool {
-        self.passed_on & tag.eighth() != 0
+        let [_, _, _, _, _, _, _, _, tail @ ..] = self.head;
+        u64::from_le_bytes(tail) >> 32 & u64::from(tag.eighth()) != 0
     }
 
     /// How many slots are used.
@@ -90,13 +87,16 @@ impl Line {
     /// Takes a target, or notes that it is further on.
     pub(super) fn push(&mut self, tag: Tag, target: Target) -> bool {
         let slot = self.used();
-        match (self.tags.get_mut(slot), self.targets.get_mut(slot)) {
+        match (self.head.get_mut(slot), self.targets.get_mut(slot)) {
             (Some(free), Some(used)) => {
-                (*free, *used) = (tag.0, target.bits());
+                (*free, *used) = (tag.0, target.0.get());
                 true
             }
-            _ => {
-                self.passed_on |= tag.eighth();
+            // The slot behind the last.
+            (passed_on, _) => {
+                if let Some(passed_on) = passed_on {
+                    *passed_on |= tag.eighth();
+                }
                 false
             }
         }
@@ -105,17 +105,9 @@ impl Line {
     /// Points a used slot at something else of the same name.
     pub(super) fn set(&mut self, slot: usize, target: Target) {
         if let Some(used) = self.targets.get_mut(slot) {
-            *used = target.bits();
+            *used = target.0.get();
         }
     }
-}
-
-/// Marks, in its top bit, every byte that is the tag, and sometimes the byte after one: names are
-/// compared anyway.
-#[inline]
-fn marks(tags: u64, tag: Tag) -> u64 {
-    let differ = tags ^ (u64::from(tag.0) * ONES);
-    differ.wrapping_sub(ONES) & !differ & (ONES << 7)
 }
 
 impl Marks {
@@ -133,27 +125,43 @@ impl Iterator for Marks {
         if self.is_empty() {
             return None;
         }
-        let bit = usize::try_from(self.0.trailing_zeros()).ok()?;
+        let slot = usize::try_from(self.0.trailing_zeros()).ok()?;
         self.0 &= self.0.wrapping_sub(1);
-        // Bits 7, 15 ... are the front's, 6, 14 ... the back's.
-        Some(bit / 8 + if bit % 8 == 7 { 0 } else { 8 })
+        Some(slot)
+    }
+}
+
+impl NodeId {
+    #[inline]
+    pub(super) fn offset(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
 
 impl Target {
     #[inline]
     fn from_bits(bits: u32) -> Option<Self> {
-        match bits & NODE {
-            0 => RuleId::from_bits(bits).map(Self::Rule),
-            _ => Some(Self::Node(NodeId(bits & !NODE))),
-        }
+        NonZeroU32::new(bits).map(Self)
     }
 
-    fn bits(self) -> u32 {
-        match self {
-            Self::Rule(rule) => rule.bits(),
-            Self::Node(node) => node.0 | NODE,
+    #[inline]
+    pub(super) fn record(self) -> Record {
+        match self.0.get() & NODE.get() {
+            0 => Record::Rule(RuleId::from_number(self.0)),
+            _ => Record::Node(NodeId(self.0.get() & !NODE.get())),
         }
+    }
+}
+
+impl From<RuleId> for Target {
+    fn from(rule: RuleId) -> Self {
+        Self(rule.number())
+    }
+}
+
+impl From<NodeId> for Target {
+    fn from(node: NodeId) -> Self {
+        Self(NODE | node.0)
     }
 }
 

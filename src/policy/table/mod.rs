@@ -4,14 +4,14 @@
 //! # Layout
 //!
 //! ```text
-//! api.eu.example.com         lines (64 bytes each)             a rule, as it is kept (super::rules)
-//!        └────┬────┘        ┌──────────────┬────────────────┐   ┌─────┬──────┬──────┬──────────┐
-//!          anchor ── hash ─►│ 12 tags of 1 │ 12 targets of 4│──►│ len │ kind │ line │ name ... │
-//!      (last two labels)    └──────────────┴────────────────┘   └─────┴──────┴──────┴──────────┘
-//!                                                     │         ┌─────┬──────┬───────┬────────┬──────────┐
-//!                                                     └────────►│ len │ here │ below │ depths │ name ... │
-//!                                                               └─────┴──────┴───────┴────────┴──────────┘
-//!                                                                a node: here more is to say than one rule says
+//! api.eu.example.com         lines (64 bytes each)              a rule, as it is kept (super::rules)
+//!        └────┬────┘        ┌──────────────┬─────────────────┐     ┌──────────┬─────┬──────┬──────┐
+//!          anchor ── hash ─►│ 12 tags of 1 │ 12 targets of 4 │──┬─►│ ... name │ len │ kind │ line │
+//!      (last two labels)    └──────────────┴─────────────────┘  │  └──────────┴─────┴──────┴──────┘
+//!                                                               │  ┌──────────┬─────┬──────┬───────┬────────┐
+//!                                                               └─►│ ... name │ len │ here │ below │ depths │
+//!                                                                  └──────────┴─────┴──────┴───────┴────────┘
+//!                                                                 a node: here more is to say than one rule says
 //! ```
 //!
 //! A rule that stands alone at its base is its own record: nothing is written twice. A base with
@@ -32,20 +32,22 @@
 mod asking;
 mod build;
 mod hash;
+mod key;
 mod line;
 mod node;
 mod own;
 
 use std::collections::BTreeMap;
 
-pub(super) use self::{asking::AskId, build::Finding};
+pub(super) use self::{asking::AskId, build::Finding, key::Ending};
 use self::{
     asking::Asks,
-    hash::{Keys, equal},
-    line::{Line, Tag, Target},
-    node::{Depths, Node, Nodes},
+    hash::Keys,
+    key::{Block32, Key, block_of},
+    line::{Line, Record, Tag, Target},
+    node::{Depths, Nodes, Packed},
 };
-use super::{List, RuleId, Rules, candidate::Candidate, rules::Reach};
+use super::{List, RuleId, Rules, candidate::Candidate};
 use crate::net::DnsName;
 
 /// What the rules say about a name.
@@ -78,8 +80,6 @@ struct Roots {
     labels: BTreeMap<Box<str>, Final>,
     /// For every other name: `*`, and wildcards without a literal end.
     everywhere: Verdict,
-    /// Whether there is nothing of all this.
-    is_silent: bool,
 }
 
 /// The final verdicts at a base.
@@ -89,6 +89,15 @@ struct Final {
     below: Verdict,
 }
 
+/// A name that is looked for.
+#[derive(Debug, Clone, Copy)]
+struct Sought<'n> {
+    name: &'n [u8],
+    /// The same flush right, if it is short.
+    block: Option<Block32>,
+    hash: u64,
+}
+
 /// A slot of the table: which line, and which of its slots.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -96,9 +105,9 @@ struct Place {
     slot: usize,
 }
 
-/// What a quick look for the record of a name's domain finds.
+/// What a quick look for a record finds.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Probe {
+enum Probe {
     /// Something that looks like it.
     Found(Target),
     /// There is none.
@@ -108,10 +117,22 @@ pub(super) enum Probe {
 }
 
 impl Table {
-    /// Looks for a name's domain where it would be: most names end here, because it is not.
+    /// What the rules say about a name.
     #[inline]
-    pub(super) fn probe(&self, name: &DnsName) -> Probe {
-        let Some(hash) = self.keys.hash_usual(name.anchor()) else { return Probe::Elsewhere };
+    pub(super) fn lookup(&self, rules: &Rules, name: &DnsName) -> Verdict {
+        let key = Key::of_last(name.last_32(), name.anchor_len());
+        match key.map_or(Probe::Elsewhere, |key| self.probe(key)) {
+            // Most names end here: no rule speaks about their domain.
+            Probe::Missing => self.roots.of(name),
+            Probe::Found(first) => self.lookup_domain(rules, name, Some(first)),
+            Probe::Elsewhere => self.lookup_domain(rules, name, None),
+        }
+    }
+
+    /// Looks for a record where it would be.
+    #[inline]
+    fn probe(&self, key: Key<'_>) -> Probe {
+        let hash = key.hash(&self.keys);
         let (line, tag) = (self.lines.get(self.line_of(hash)), Tag::of(hash));
         match line.map(|line| (line.first(tag), line)) {
             Some((Some(first), _)) => Probe::Found(first),
@@ -120,27 +141,17 @@ impl Table {
         }
     }
 
-    /// What the rules say about a name that was probed.
-    #[inline]
-    pub(super) fn lookup(&self, rules: &Rules, name: &DnsName, probe: Probe) -> Verdict {
-        let anchor = name.anchor();
-        let target = match probe {
-            // The first that looks like it nearly always is it.
-            Probe::Found(first) if self.is_named(rules, first, anchor) => Some(first),
-            Probe::Found(_) | Probe::Elsewhere => self.find(rules, anchor),
-            Probe::Missing => None,
-        };
-        let verdict = target.map(|target| self.under_anchor(rules, name, target));
-        match verdict {
-            None | Some(Verdict::Nothing) => self.roots.of(name),
-            Some(verdict) => verdict,
+    /// What the rules say about a name whose domain they may speak about; `first` is what looks
+    /// like its record, and nearly always is it.
+    #[inline(never)]
+    fn lookup_domain(&self, rules: &Rules, name: &DnsName, first: Option<Target>) -> Verdict {
+        let key = Key::of_last(name.last_32(), name.anchor_len());
+        match (first, key) {
+            (Some(first), Some(key)) if self.has_key(rules, first, key) => {
+                self.at_domain(rules, name, first)
+            }
+            _ => self.search_domain(rules, name),
         }
-    }
-
-    /// Whether nothing is said about names whose own domain no rule speaks about.
-    #[inline]
-    pub(super) fn is_silent_elsewhere(&self) -> bool {
-        self.roots.is_silent
     }
 
     /// What holds for names that no rule of their own domain speaks about, and for addresses.
@@ -163,76 +174,133 @@ impl Table {
         self.lines.capacity() * size_of::<Line>() + self.nodes.heap_bytes()
     }
 
-    #[inline]
-    fn under_anchor(&self, rules: &Rules, name: &DnsName, target: Target) -> Verdict {
-        let whole = name.anchor().len() == name.as_bytes().len();
-        match target {
-            Target::Rule(rule) => alone(rules, rule).at(whole),
-            Target::Node(node) => {
-                let Some(Node { here, below, depths }) = self.nodes.get(node) else {
-                    return Verdict::Nothing;
-                };
-                let finals = Final { here, below };
-                match whole || depths.is_empty() {
-                    true => finals.at(whole),
-                    false => self.deeper(rules, name, depths).unwrap_or(below),
-                }
-            }
+    /// The same by looking everywhere.
+    #[cold]
+    #[inline(never)]
+    fn search_domain(&self, rules: &Rules, name: &DnsName) -> Verdict {
+        match self.find(rules, name.anchor()) {
+            Some(domain) => self.at_domain(rules, name, domain),
+            None => self.roots.of(name),
         }
     }
 
-    /// The deepest record of three labels or more that the name lies at or below.
-    fn deeper(&self, rules: &Rules, name: &DnsName, depths: Depths) -> Option<Verdict> {
+    /// What the record of a name's domain says, or one that lies deeper.
+    #[inline]
+    fn at_domain(&self, rules: &Rules, name: &DnsName, domain: Target) -> Verdict {
+        let whole = name.anchor_len() == name.text_len();
+        let verdict = match domain.record() {
+            Record::Rule(rule) => alone(rules, rule, whole),
+            Record::Node(node) => match self.nodes.get(node) {
+                Some(node) if !whole && !node.depths.is_empty() => {
+                    return self.deeper(rules, name, node.depths, node.below);
+                }
+                Some(node) => node.at(whole),
+                None => Verdict::Nothing,
+            },
+        };
+        self.roots.or(verdict, name)
+    }
+
+    /// What the deepest record says that the name lies at or below; `below` is what its domain
+    /// does. Records have three labels nearly always.
+    #[inline(never)]
+    fn deeper(&self, rules: &Rules, name: &DnsName, depths: Depths, below: Packed) -> Verdict {
+        let length = name.three_labels_len();
+        let key = Key::of_last(name.last_32(), length);
+        let (true, Some(key)) = (depths.are_three() || name.labels() == 3, key) else {
+            return self.deepest(rules, name, depths, below);
+        };
+        match self.probe(key) {
+            Probe::Found(first) if self.has_key(rules, first, key) => {
+                self.roots.or(self.says(rules, first, length == name.text_len()), name)
+            }
+            Probe::Missing => self.roots.or(below.verdict(), name),
+            Probe::Found(_) | Probe::Elsewhere => self.deepest(rules, name, depths, below),
+        }
+    }
+
+    /// The same for records of any number of labels, the deepest first.
+    #[inline(never)]
+    fn deepest(&self, rules: &Rules, name: &DnsName, depths: Depths, below: Packed) -> Verdict {
         let top = name.labels().min(depths.most());
-        let mut rest = last_labels(name, top)?;
+        let mut rest = last_labels(name, top).unwrap_or_default();
         for labels in (3..=top).rev() {
             if depths.contain(labels)
-                && let Some(target) = self.find(rules, rest)
+                && let Some(target) = self.find_end(rules, name, rest)
             {
-                let whole = labels == name.labels();
-                return Some(self.finals(rules, target)?.at(whole));
+                let verdict = self.says(rules, target, labels == name.labels());
+                return self.roots.or(verdict, name);
             }
-            let dot = rest.iter().position(|byte| *byte == b'.')?;
-            rest = rest.get(dot + 1..)?;
+            let dot = rest.iter().position(|byte| *byte == b'.');
+            rest = dot.and_then(|dot| rest.get(dot + 1..)).unwrap_or_default();
         }
-        None
+        self.roots.or(below.verdict(), name)
     }
 
-    fn finals(&self, rules: &Rules, target: Target) -> Option<Final> {
-        match target {
-            Target::Rule(rule) => Some(alone(rules, rule)),
-            Target::Node(node) => {
-                let Node { here, below, .. } = self.nodes.get(node)?;
-                Some(Final { here, below })
+    /// The record of the end of a name.
+    #[inline]
+    fn find_end(&self, rules: &Rules, name: &DnsName, end: &[u8]) -> Option<Target> {
+        let Some(key) = Key::of_last(name.last_32(), end.len()) else {
+            return self.find(rules, end);
+        };
+        match self.probe(key) {
+            Probe::Found(first) if self.has_key(rules, first, key) => Some(first),
+            Probe::Missing => None,
+            Probe::Found(_) | Probe::Elsewhere => self.find(rules, end),
+        }
+    }
+
+    /// What a record says about its own name, or else about what is below.
+    #[inline]
+    fn says(&self, rules: &Rules, target: Target, whole: bool) -> Verdict {
+        match target.record() {
+            Record::Rule(rule) => alone(rules, rule, whole),
+            Record::Node(node) => {
+                self.nodes.get(node).map_or(Verdict::Nothing, |node| node.at(whole))
             }
         }
     }
 
     /// The record of a name.
     fn find(&self, rules: &Rules, name: &[u8]) -> Option<Target> {
-        self.find_hash(rules, name, self.keys.hash(name))
+        self.find_sought(rules, &self.sought(name))
     }
 
-    #[inline]
-    fn find_hash(&self, rules: &Rules, name: &[u8], hash: u64) -> Option<Target> {
-        let first = self.lines.get(self.line_of(hash)).and_then(|line| line.first(Tag::of(hash)));
-        match first {
-            Some(target) if self.is_named(rules, target, name) => Some(target),
-            _ => self.search(rules, name, hash).map(|(_, target)| target),
+    fn sought<'n>(&self, name: &'n [u8]) -> Sought<'n> {
+        let mut sought = Sought { name, block: block_of(name), hash: 0 };
+        sought.hash = match sought.key() {
+            Some(key) => key.hash(&self.keys),
+            None => self.keys.hash_long(name),
+        };
+        sought
+    }
+
+    fn find_sought(&self, rules: &Rules, sought: &Sought<'_>) -> Option<Target> {
+        match sought.key() {
+            Some(key) => self.find_key(rules, key, sought.hash),
+            None => self.search(rules, sought).map(|(_, target)| target),
         }
     }
 
-    /// Looks at everything that looks like a name, line after line: the record, and the slot that
-    /// points at it.
-    #[cold]
-    fn search(&self, rules: &Rules, name: &[u8], hash: u64) -> Option<(Place, Target)> {
+    fn find_key(&self, rules: &Rules, key: Key<'_>, hash: u64) -> Option<Target> {
+        let is_it = |target| self.has_key(rules, target, key);
+        self.search_line(hash, is_it).map(|(_, target)| target)
+    }
+
+    /// The record of a name, and the slot that points at it.
+    fn search(&self, rules: &Rules, sought: &Sought<'_>) -> Option<(Place, Target)> {
+        let is_it = |target| self.name_of(rules, target) == Some(sought.name);
+        self.search_line(sought.hash, is_it)
+    }
+
+    /// Looks at everything that looks like a name with that hash, line after line.
+    fn search_line(&self, hash: u64, is_it: impl Fn(Target) -> bool) -> Option<(Place, Target)> {
         let tag = Tag::of(hash);
         let mut at = self.line_of(hash);
         loop {
             let line = self.lines.get(at)?;
             for slot in line.marks(tag) {
-                let Some(target) = line.target(slot) else { continue };
-                if self.is_named(rules, target, name) {
+                if let Some(target) = line.target(slot).filter(|target| is_it(*target)) {
                     return Some((Place { line: at, slot }, target));
                 }
             }
@@ -244,15 +312,18 @@ impl Table {
     }
 
     #[inline]
-    fn is_named(&self, rules: &Rules, target: Target, name: &[u8]) -> bool {
-        self.name_of(rules, target).is_some_and(|other| equal(other, name))
+    fn has_key(&self, rules: &Rules, target: Target, key: Key<'_>) -> bool {
+        let ending = match target.record() {
+            Record::Rule(rule) => rules.ending(rule),
+            Record::Node(node) => self.nodes.ending(node),
+        };
+        ending.is_some_and(|ending| key.is_that_of(ending))
     }
 
-    #[inline]
     fn name_of<'r>(&'r self, rules: &'r Rules, target: Target) -> Option<&'r [u8]> {
-        match target {
-            Target::Rule(rule) => rules.name(rule),
-            Target::Node(node) => self.nodes.name(node),
+        match target.record() {
+            Record::Rule(rule) => rules.name(rule),
+            Record::Node(node) => self.nodes.name(node),
         }
     }
 
@@ -264,12 +335,33 @@ impl Table {
     }
 }
 
+impl Sought<'_> {
+    fn key(&self) -> Option<Key<'_>> {
+        Key::of_last(self.block.as_ref()?, self.name.len())
+    }
+}
+
 impl Roots {
+    /// A verdict, or else what the roots say.
+    #[inline]
+    fn or(&self, verdict: Verdict, name: &DnsName) -> Verdict {
+        match verdict {
+            Verdict::Nothing => self.of(name),
+            Verdict::Allow(_) | Verdict::Ask(_) | Verdict::Deny(_) => verdict,
+        }
+    }
+
+    #[inline]
     fn of(&self, name: &DnsName) -> Verdict {
         match self.labels.is_empty() {
             true => self.everywhere,
-            false => self.of_label(name.as_str()),
+            false => self.of_last_label(name),
         }
+    }
+
+    #[inline(never)]
+    fn of_last_label(&self, name: &DnsName) -> Verdict {
+        self.of_label(name.as_str())
     }
 
     /// What a rule about the top-level domain says.
@@ -279,13 +371,6 @@ impl Roots {
             None => self.labels.get(name).map(|root| root.here),
         };
         found.unwrap_or(self.everywhere)
-    }
-}
-
-impl Final {
-    #[inline]
-    fn at(self, whole: bool) -> Verdict {
-        if whole { self.here } else { self.below }
     }
 }
 
@@ -306,20 +391,13 @@ fn last_labels(name: &DnsName, labels: usize) -> Option<&[u8]> {
     whole.get(head.len() + 1..)
 }
 
-/// What a rule says that stands alone at its base.
+/// What a rule that stands alone at its base says about the base, or else about what is below.
 #[inline]
-fn alone(rules: &Rules, rule: RuleId) -> Final {
-    let Some((list, reach)) = rules.says(rule) else {
-        return Final { here: Verdict::Nothing, below: Verdict::Nothing };
-    };
-    let verdict = match list {
-        List::Allow => Verdict::Allow(rule),
-        List::Deny => Verdict::Deny(rule),
-    };
-    match reach {
-        Reach::Exact => Final { here: verdict, below: Verdict::Nothing },
-        Reach::Below => Final { here: Verdict::Nothing, below: verdict },
-        Reach::Tree => Final { here: verdict, below: verdict },
+fn alone(rules: &Rules, rule: RuleId, whole: bool) -> Verdict {
+    match rules.says(rule) {
+        Some((List::Allow, reach)) if reach.covers(whole) => Verdict::Allow(rule),
+        Some((List::Deny, reach)) if reach.covers(whole) => Verdict::Deny(rule),
+        Some(_) | None => Verdict::Nothing,
     }
 }
 

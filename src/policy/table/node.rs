@@ -1,10 +1,15 @@
 //! Nodes: what is final at a base about which more is to say than one rule says.
 //!
 //! ```text
-//! len │ here (4) │ below (4) │ depths (4) │ name ...
+//! zeros (32) │ name ... │ len │ here (4) │ below (4) │ depths (4) │ name ... │ len │ ...
+//!                      └─ NodeId
 //! ```
+//!
+//! Names end at a fixed distance from what is compared with them, as those of rules do.
 
-use super::{super::RuleId, Verdict, line::NodeId};
+use std::num::NonZeroU32;
+
+use super::{super::RuleId, Verdict, key::Ending, line::NodeId};
 use crate::policy::table::asking::AskId;
 
 /// All nodes of a table, one after the other.
@@ -17,69 +22,78 @@ pub(super) struct Nodes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Node {
     /// For the name itself.
-    pub(super) here: Verdict,
+    pub(super) here: Packed,
     /// For every name below that has no deeper record.
-    pub(super) below: Verdict,
+    pub(super) below: Packed,
     pub(super) depths: Depths,
 }
+
+/// A verdict in 32 bits: its kind in the upper two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Packed(u32);
 
 /// The numbers of labels, from three, that records under an anchor have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Depths(u32);
 
-const HEADER: usize = 13;
+/// Bytes of a node behind its name.
+const TRAILER: usize = 13;
+
+/// What stands before the first name.
+const BEFORE: usize = size_of::<Ending>() - 1;
 
 /// Nodes share 31 bits with a mark.
 const MAX_BYTES: usize = 1 << 31;
 
-/// A verdict's kind and what it names share 32 bits: records begin below 2^30.
+/// A verdict's kind and what it names share 32 bits: records end below 2^30.
 const KIND_SHIFT: u32 = 30;
 
 impl Nodes {
     /// Adds a node about which nothing is known yet; none, if there is no room.
     pub(super) fn push(&mut self, name: &[u8]) -> Option<NodeId> {
-        let id = u32::try_from(self.bytes.len()).ok()?;
+        if self.bytes.is_empty() {
+            self.bytes.extend([0; BEFORE]);
+        }
         let length = u8::try_from(name.len()).ok()?;
-        if self.bytes.len() + HEADER + name.len() > MAX_BYTES {
+        let end = self.bytes.len() + name.len();
+        if end + TRAILER > MAX_BYTES {
             return None;
         }
-        self.bytes.push(length);
-        self.bytes.extend([0; HEADER - 1]);
         self.bytes.extend(name);
-        Some(NodeId(id))
+        self.bytes.push(length);
+        self.bytes.extend([0; TRAILER - 1]);
+        u32::try_from(end).ok().map(NodeId)
     }
 
     pub(super) fn set(&mut self, id: NodeId, node: Node) {
-        let Some(header) = usize::try_from(id.0)
-            .ok()
-            .and_then(|at| self.bytes.get_mut(at + 1..))
-            .and_then(|rest| rest.first_chunk_mut::<{ HEADER - 1 }>())
-        else {
+        let rest = self.bytes.get_mut(id.offset() + 1..);
+        let Some(rest) = rest.and_then(|rest| rest.first_chunk_mut::<{ TRAILER - 1 }>()) else {
             return;
         };
-        let [a, b, c, d] = node.here.pack().to_le_bytes();
-        let [e, f, g, h] = node.below.pack().to_le_bytes();
-        let [i, j, k, l] = node.depths.0.to_le_bytes();
-        *header = [a, b, c, d, e, f, g, h, i, j, k, l];
+        let words = [node.here.0, node.below.0, node.depths.0];
+        for (bytes, word) in rest.as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
     }
 
+    /// The end of a node's name, as a lookup compares it.
     #[inline]
+    pub(super) fn ending(&self, id: NodeId) -> Option<&Ending> {
+        self.bytes.get(id.offset().checked_sub(BEFORE)?..)?.first_chunk()
+    }
+
     pub(super) fn name(&self, id: NodeId) -> Option<&[u8]> {
-        let rest = self.bytes.get(usize::try_from(id.0).ok()?..)?;
-        let length = usize::from(*rest.first()?);
-        rest.get(HEADER..HEADER + length)
+        let length = usize::from(*self.bytes.get(id.offset())?);
+        self.bytes.get(id.offset().checked_sub(length)?..id.offset())
     }
 
     /// What a node says.
     #[inline]
     pub(super) fn get(&self, id: NodeId) -> Option<Node> {
-        let rest = self.bytes.get(usize::try_from(id.0).ok()?..)?;
-        let [_, a, b, c, d, e, f, g, h, i, j, k, l] = *rest.first_chunk::<HEADER>()?;
-        Some(Node {
-            here: Verdict::unpack(u32::from_le_bytes([a, b, c, d])),
-            below: Verdict::unpack(u32::from_le_bytes([e, f, g, h])),
-            depths: Depths(u32::from_le_bytes([i, j, k, l])),
-        })
+        let rest = self.bytes.get(id.offset() + 1..)?.first_chunk::<{ TRAILER - 1 }>()?;
+        let ([here, below, depths], _) = rest.as_chunks() else { return None };
+        let [here, below, depths] = [here, below, depths].map(|bytes| u32::from_le_bytes(*bytes));
+        Some(Node { here: Packed(here), below: Packed(below), depths: Depths(depths) })
     }
 
     pub(super) fn shrink(&mut self) {
@@ -116,31 +130,45 @@ impl Depths {
         self.0 |= Self::bit(labels);
     }
 
+    /// Whether all records have three.
+    #[inline]
+    pub(super) fn are_three(self) -> bool {
+        self.0 == Self::bit(3)
+    }
+
     #[inline]
     fn bit(labels: usize) -> u32 {
         1 << (labels.clamp(3, 34) - 3)
     }
 }
 
-impl Verdict {
-    fn pack(self) -> u32 {
-        let (kind, rest) = match self {
-            Self::Nothing => (0, 0),
-            Self::Allow(rule) => (1, rule.bits()),
-            Self::Deny(rule) => (2, rule.bits()),
-            Self::Ask(AskId(number)) => (3, number),
+impl Node {
+    /// For the name itself, or else for what is below.
+    #[inline]
+    pub(super) fn at(&self, whole: bool) -> Verdict {
+        if whole { self.here } else { self.below }.verdict()
+    }
+}
+
+impl Packed {
+    pub(super) fn new(verdict: Verdict) -> Self {
+        let (kind, rest) = match verdict {
+            Verdict::Nothing => (0, 0),
+            Verdict::Allow(rule) => (1, rule.number().get()),
+            Verdict::Deny(rule) => (2, rule.number().get()),
+            Verdict::Ask(AskId(number)) => (3, number),
         };
-        kind << KIND_SHIFT | rest
+        Self(kind << KIND_SHIFT | rest)
     }
 
     #[inline]
-    fn unpack(packed: u32) -> Self {
-        let rest = packed & (u32::MAX >> 2);
-        match (packed >> KIND_SHIFT, RuleId::from_bits(rest)) {
-            (1, Some(rule)) => Self::Allow(rule),
-            (2, Some(rule)) => Self::Deny(rule),
-            (3, _) => Self::Ask(AskId(rest)),
-            _ => Self::Nothing,
+    pub(super) fn verdict(self) -> Verdict {
+        let rest = self.0 & (u32::MAX >> 2);
+        match (self.0 >> KIND_SHIFT, NonZeroU32::new(rest).map(RuleId::from_number)) {
+            (1, Some(rule)) => Verdict::Allow(rule),
+            (2, Some(rule)) => Verdict::Deny(rule),
+            (3, _) => Verdict::Ask(AskId(rest)),
+            _ => Verdict::Nothing,
         }
     }
 }
