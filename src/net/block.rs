@@ -18,7 +18,7 @@ pub(crate) struct Block(pub(crate) [u8; Self::LEN]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NameBlock {
     /// The same in lower case.
-    pub(super) lower: [u8; Block::LEN],
+    pub(super) lower: Block,
     /// Which are letters, digits, `-`, `_` or `.`.
     pub(super) usual: u16,
     pub(super) dots: u16,
@@ -28,16 +28,35 @@ pub(super) struct NameBlock {
 impl Block {
     pub(crate) const LEN: usize = 16;
 
+    /// Two words, the first of them in front.
+    #[inline]
+    pub(super) fn of_halves(first: u64, last: u64) -> Self {
+        Self((u128::from(first) | u128::from(last) << 64).to_le_bytes())
+    }
+
+    #[inline]
+    pub(super) fn halves(self) -> (u64, u64) {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
+        let first = [a, b, c, d, e, f, g, h];
+        (u64::from_le_bytes(first), u64::from_le_bytes([i, j, k, l, m, n, o, p]))
+    }
+
+    /// As one number, the first byte lowest.
+    #[inline]
+    pub(super) fn number(self) -> u128 {
+        u128::from_le_bytes(self.0)
+    }
+
     /// The bytes that are that one.
     #[inline]
     pub(crate) fn equal_to(self, byte: u8) -> u16 {
-        engine::equal_to(self.0, byte)
+        engine::equal_to(self, byte)
     }
 
     /// The bytes as a piece of a name.
     #[inline]
     pub(super) fn read_name(self) -> NameBlock {
-        engine::read_name(self.0)
+        engine::read_name(self)
     }
 }
 
@@ -55,27 +74,27 @@ mod sse2 {
     use super::{Block, NameBlock};
 
     #[inline]
-    pub(super) fn equal_to(bytes: [u8; Block::LEN], byte: u8) -> u16 {
+    pub(super) fn equal_to(bytes: Block, byte: u8) -> u16 {
         // SAFETY: all it asks for is SSE2, which is part of x86-64 itself; it touches no memory but
         // its arguments, which are values.
         unsafe { equal(bytes, byte) }
     }
 
     #[inline]
-    pub(super) fn read_name(bytes: [u8; Block::LEN]) -> NameBlock {
+    pub(super) fn read_name(bytes: Block) -> NameBlock {
         // SAFETY: as above.
         unsafe { name(bytes) }
     }
 
     #[inline]
     #[target_feature(enable = "sse2")]
-    fn equal(bytes: [u8; Block::LEN], byte: u8) -> u16 {
+    fn equal(bytes: Block, byte: u8) -> u16 {
         bits(_mm_cmpeq_epi8(load(bytes), all(byte)))
     }
 
     #[inline]
     #[target_feature(enable = "sse2")]
-    fn name(bytes: [u8; Block::LEN]) -> NameBlock {
+    fn name(bytes: Block) -> NameBlock {
         let bytes = load(bytes);
         let letters = between(_mm_or_si128(bytes, all(0x20)), b'a', b'z');
         // From `-` to `9` there is one more: `/`.
@@ -113,19 +132,18 @@ mod sse2 {
 
     #[inline]
     #[target_feature(enable = "sse2")]
-    fn load(bytes: [u8; Block::LEN]) -> __m128i {
-        let (low, high) = super::halves(bytes);
+    fn load(bytes: Block) -> __m128i {
+        let (low, high) = bytes.halves();
         let signed = |half: u64| i64::from_le_bytes(half.to_le_bytes());
         _mm_set_epi64x(signed(high), signed(low))
     }
 
     #[inline]
     #[target_feature(enable = "sse2")]
-    fn store(bytes: __m128i) -> [u8; Block::LEN] {
-        let low = _mm_cvtsi128_si64(bytes).to_le_bytes();
-        let high = _mm_cvtsi128_si64(_mm_unpackhi_epi64(bytes, bytes)).to_le_bytes();
-        let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) = (low, high);
-        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    fn store(bytes: __m128i) -> Block {
+        let unsigned = |half: i64| u64::from_le_bytes(half.to_le_bytes());
+        let low = unsigned(_mm_cvtsi128_si64(bytes));
+        Block::of_halves(low, unsigned(_mm_cvtsi128_si64(_mm_unpackhi_epi64(bytes, bytes))))
     }
 }
 
@@ -141,18 +159,18 @@ mod words {
     const ONES: u64 = 0x0101_0101_0101_0101;
 
     #[inline]
-    pub(super) fn equal_to(bytes: [u8; Block::LEN], byte: u8) -> u16 {
-        let (low, high) = super::halves(bytes);
+    pub(super) fn equal_to(bytes: Block, byte: u8) -> u16 {
+        let (low, high) = bytes.halves();
         let [low, high] = [low, high].map(|half| zeros(half ^ (u64::from(byte) * ONES)));
         u16::from_le_bytes([low, high])
     }
 
     #[inline]
-    pub(super) fn read_name(bytes: [u8; Block::LEN]) -> NameBlock {
+    pub(super) fn read_name(bytes: Block) -> NameBlock {
         let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let which = bytes.iter().rev();
+        let which = bytes.0.iter().rev();
         NameBlock {
-            lower: bytes.map(|byte| byte.to_ascii_lowercase()),
+            lower: Block(bytes.0.map(|byte| byte.to_ascii_lowercase())),
             usual: which.fold(0, |bits, byte| bits << 1 | u16::from(usual(*byte))),
             dots: equal_to(bytes, b'.'),
             hyphens: equal_to(bytes, b'-'),
@@ -169,13 +187,6 @@ mod words {
         let [.., bits] = top.wrapping_mul(0x0102_0408_1020_4080).to_le_bytes();
         bits
     }
-}
-
-/// Sixteen bytes as two words, the first of them lowest.
-#[inline]
-fn halves(bytes: [u8; Block::LEN]) -> (u64, u64) {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
-    (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p]))
 }
 
 #[cfg(test)]
@@ -199,7 +210,7 @@ mod tests {
                 let usual = byte_at.is_ascii_alphanumeric() || b"-_.".contains(&byte_at);
                 prop_assert_eq!(bit(name.usual), usual);
                 if usual {
-                    prop_assert_eq!(name.lower[at], byte_at.to_ascii_lowercase());
+                    prop_assert_eq!(name.lower.0[at], byte_at.to_ascii_lowercase());
                 }
             }
         }
@@ -214,9 +225,9 @@ mod tests {
                 for around in [0, b'a', b'.', b'-', byte.wrapping_add(1), byte ^ 0x80] {
                     let mut bytes = [around; 16];
                     bytes[at] = byte;
-                    assert_eq!(sse2::equal_to(bytes, byte), words::equal_to(bytes, byte));
-                    let (one, other) = (sse2::read_name(bytes), words::read_name(bytes));
-                    assert_eq!(one, other, "{bytes:?}");
+                    let block = Block(bytes);
+                    assert_eq!(sse2::equal_to(block, byte), words::equal_to(block, byte));
+                    assert_eq!(sse2::read_name(block), words::read_name(block), "{bytes:?}");
                 }
             }
         }

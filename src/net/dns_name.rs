@@ -145,11 +145,10 @@ impl DnsName {
         self.0.as_bytes()
     }
 
-    /// How many labels it has.
+    /// How many labels it has; they are counted.
     #[must_use]
-    #[inline]
     pub fn labels(&self) -> usize {
-        self.0.labels()
+        self.as_bytes().iter().filter(|byte| **byte == b'.').count() + 1
     }
 
     /// The last two labels, or the only one. Rules are found by them, so they are looked for once,

@@ -19,22 +19,25 @@ use std::{
 use super::Block;
 
 /// ASCII text of 1 to 253 bytes, in lower case: labels with dots between them.
+///
+/// The tail comes first: a processor that copies a name and then reads its end reads what it has
+/// just written, which is quick only if both are cut alike.
 #[derive(Clone)]
+#[repr(C)]
 pub(super) struct NameText {
+    tail: [u8; TAIL],
     /// All of the text, zeros behind it, if it is longer than the tail.
     whole: Option<Arc<[u8; LONGEST]>>,
-    tail: [u8; TAIL],
     size: Size,
 }
 
-/// How long a text is, in bytes, and how many labels it has.
+/// How long a text is, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Size {
-    whole: u8,
+    whole: NonZeroU8,
     /// The last two labels, and the last three; all of it, if there are no more.
     last_two: u8,
     last_three: u8,
-    labels: NonZeroU8,
 }
 
 /// What was seen in a text, a bit for each byte, the first byte's lowest.
@@ -71,23 +74,21 @@ impl NameText {
             dots().nth(labels - 1).map_or(text.len(), |(dot, _)| text.len() - dot - 1)
         };
         let size = Size {
-            whole: u8::try_from(text.len()).ok()?,
+            whole: u8::try_from(text.len()).ok().and_then(NonZeroU8::new)?,
             last_two: u8::try_from(last(2)).ok()?,
             last_three: u8::try_from(last(3)).ok()?,
-            labels: u8::try_from(dots().count() + 1).ok().and_then(NonZeroU8::new)?,
         };
-        Some(Self { whole, tail, size })
+        Some(Self { tail, whole, size })
     }
 
     /// Reads text from the wire a block at a time, if it is a name of 8 to 48 bytes without
     /// anything that needs care. None is no verdict.
     #[inline]
     pub(super) fn read_blocks(text: &[u8]) -> Option<Self> {
-        let mut tail = [0; TAIL];
-        let seen = match text.len() {
-            8..=16 => read_halves(text, &mut tail)?,
-            17..=32 => read_ends(text, &mut tail)?,
-            33..=TAIL => read_three(text, &mut tail)?,
+        let (seen, blocks) = match text.len() {
+            8..=16 => read_halves(text).map(|(seen, c)| (seen, [0, 0, c]))?,
+            17..=32 => read_ends(text).map(|(seen, [b, c])| (seen, [0, b, c]))?,
+            33..=TAIL => read_three(text)?,
             _ => return None,
         };
         let Seen { dots, hyphens } = seen;
@@ -108,17 +109,17 @@ impl NameText {
         }
         let behind = |begin: usize| u8::try_from(text.len() - begin).ok();
         let size = Size {
-            whole: behind(0)?,
+            whole: behind(0).and_then(NonZeroU8::new)?,
             last_two: behind(behind_last(but_last))?,
             last_three: behind(behind_last(without_last(but_last)))?,
-            labels: NonZeroU8::MIN.checked_add(u8::try_from(dots.count_ones()).ok()?)?,
         };
-        Some(Self { whole: None, tail, size })
+        let tail = *blocks.map(u128::to_le_bytes).as_flattened().first_chunk()?;
+        Some(Self { tail, whole: None, size })
     }
 
     #[inline]
     pub(super) fn as_bytes(&self) -> &[u8] {
-        let length = usize::from(self.size.whole);
+        let length = self.len();
         let whole = match &self.whole {
             None => self.tail.get(TAIL - length.min(TAIL)..),
             Some(whole) => whole.get(..length),
@@ -139,7 +140,7 @@ impl NameText {
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        usize::from(self.size.whole)
+        usize::from(self.size.whole.get())
     }
 
     /// How long the last two labels are.
@@ -153,57 +154,52 @@ impl NameText {
     pub(super) fn last_three(&self) -> usize {
         usize::from(self.size.last_three)
     }
-
-    #[inline]
-    pub(super) fn labels(&self) -> usize {
-        usize::from(self.size.labels.get())
-    }
 }
 
-/// 8 to 16 bytes: the first and the last eight.
+/// 8 to 16 bytes: the first and the last eight. What was seen, and the text flush right; it is put
+/// together without memory, which is slow to read back in other pieces.
 #[inline]
-fn read_halves(text: &[u8], tail: &mut [u8; TAIL]) -> Option<Seen> {
-    let mut both = [0; Block::LEN];
-    let (first, last) = both.split_at_mut(8);
-    first.copy_from_slice(text.first_chunk::<8>()?);
-    last.copy_from_slice(text.last_chunk::<8>()?);
-    let name = Block(both).read_name();
+fn read_halves(text: &[u8]) -> Option<(Seen, u128)> {
+    let first = u64::from_le_bytes(*text.first_chunk()?);
+    let last = u64::from_le_bytes(*text.last_chunk()?);
+    let name = Block::of_halves(first, last).read_name();
+    let (first, last) = name.lower.halves();
+    let flush = first.unbounded_shl(bits(Block::LEN - text.len()));
     let shift = text.len() - 8;
-    let (first, last) = name.lower.split_at(8);
-    tail.get_mut(TAIL - text.len()..)?.first_chunk_mut::<8>()?.copy_from_slice(first);
-    tail.last_chunk_mut::<8>()?.copy_from_slice(last);
     let spread = |bits: u16| u64::from(bits & 0xff) | u64::from(bits >> 8) << shift;
     let seen = Seen { dots: spread(name.dots), hyphens: spread(name.hyphens) };
-    (name.usual == u16::MAX).then_some(seen)
+    (name.usual == u16::MAX).then_some((seen, u128::from(flush) | u128::from(last) << 64))
 }
 
 /// 17 to 32 bytes: the first and the last sixteen.
 #[inline]
-fn read_ends(text: &[u8], tail: &mut [u8; TAIL]) -> Option<Seen> {
+fn read_ends(text: &[u8]) -> Option<(Seen, [u128; 2])> {
     let first = Block(*text.first_chunk()?).read_name();
     let last = Block(*text.last_chunk()?).read_name();
     let shift = text.len() - Block::LEN;
-    *tail.get_mut(TAIL - text.len()..)?.first_chunk_mut()? = first.lower;
-    *tail.last_chunk_mut()? = last.lower;
     let spread = |one: u16, other: u16| u64::from(one) | u64::from(other) << shift;
     let seen =
         Seen { dots: spread(first.dots, last.dots), hyphens: spread(first.hyphens, last.hyphens) };
-    (first.usual & last.usual == u16::MAX).then_some(seen)
+    let flush = first.lower.number() << bits(2 * Block::LEN - text.len());
+    (first.usual & last.usual == u16::MAX).then_some((seen, [flush, last.lower.number()]))
 }
 
 /// 33 to 48 bytes: the first sixteen, and the last 32.
 #[inline]
-fn read_three(text: &[u8], tail: &mut [u8; TAIL]) -> Option<Seen> {
-    let (first, rest) = (text.first_chunk::<16>()?, text.last_chunk::<32>()?);
-    let first = Block(*first).read_name();
-    *tail.get_mut(TAIL - text.len()..)?.first_chunk_mut()? = first.lower;
-    let rest_seen = read_ends(rest, tail)?;
+fn read_three(text: &[u8]) -> Option<(Seen, [u128; 3])> {
+    let first = Block(*text.first_chunk()?).read_name();
+    let (rest, [b, c]) = read_ends(text.last_chunk::<{ 2 * Block::LEN }>()?)?;
     let shift = text.len() - 32;
     let seen = Seen {
-        dots: u64::from(first.dots) | rest_seen.dots << shift,
-        hyphens: u64::from(first.hyphens) | rest_seen.hyphens << shift,
+        dots: u64::from(first.dots) | rest.dots << shift,
+        hyphens: u64::from(first.hyphens) | rest.hyphens << shift,
     };
-    (first.usual == u16::MAX).then_some(seen)
+    let flush = first.lower.number() << bits(TAIL - text.len());
+    (first.usual == u16::MAX).then_some((seen, [flush, b, c]))
+}
+
+fn bits(bytes: usize) -> u32 {
+    u32::try_from(8 * bytes).unwrap_or(u32::MAX)
 }
 
 /// The place behind the last bit that is set; zero, if there is none.

@@ -1,7 +1,10 @@
 //! What the same rules can be matched with instead.
 //!
-//! All of them say whether a host in lower case may leave: denied no, else allowed yes. They know
-//! no ports and no local destinations.
+//! All of them say whether a host may leave: denied no, else allowed yes. They know no ports and no
+//! local destinations, and get the host in lower case; but for one, which begins with the bytes of
+//! a request as Codex does.
+
+use std::net::IpAddr;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use regex_automata::{meta, util::syntax};
@@ -23,6 +26,8 @@ pub(super) enum Matcher {
     Walk { allow: Walk, deny: Walk },
     /// Two sets of globs, configured as Codex configures them.
     Globs { allow: GlobSet, deny: GlobSet },
+    /// The same, with what Codex does to a host before.
+    Codex { allow: GlobSet, deny: GlobSet },
     /// Two sets of regular expressions.
     Regexes { allow: meta::Regex, deny: meta::Regex },
 }
@@ -58,6 +63,7 @@ impl Contestants {
         };
         progress.say("building the others");
         let walk = Matcher::Walk { allow: Walk::of(&allow), deny: Walk::of(&deny) };
+        let codex = few(&mut || Ok(Matcher::Codex { allow: globs(&allow)?, deny: globs(&deny)? }));
         let globs = few(&mut || Ok(Matcher::Globs { allow: globs(&allow)?, deny: globs(&deny)? }));
         let regexes =
             few(&mut || Ok(Matcher::Regexes { allow: regexes(&allow)?, deny: regexes(&deny)? }));
@@ -66,6 +72,7 @@ impl Contestants {
                 ("linear scan", Ok(Matcher::Scan { allow, deny })),
                 ("hash walk", Ok(walk)),
                 ("globset", globs),
+                ("globset, from bytes", codex),
                 ("regex set", regexes),
             ],
         }
@@ -85,6 +92,10 @@ impl Matcher {
             Self::Walk { allow, deny } => !deny.matches(asked) && allow.matches(asked),
             Self::Globs { allow, deny } => {
                 !deny.is_match(&asked.text) && allow.is_match(&asked.text)
+            }
+            Self::Codex { allow, deny } => {
+                let host = normalized(&asked.target);
+                !deny.is_match(&host) && allow.is_match(&host)
             }
             Self::Regexes { allow, deny } => {
                 !deny.is_match(&asked.text) && allow.is_match(&asked.text)
@@ -136,6 +147,21 @@ impl Walk {
             }
         }
         false
+    }
+}
+
+/// A host as Codex asks for it: trimmed, without its port, brackets and last dots, in lower case.
+fn normalized(target: &str) -> String {
+    let host = target.trim();
+    let inner = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let host = match (inner, host.split_once(':')) {
+        (Some((inner, _)), _) => inner,
+        (None, Some((name, rest))) if !rest.contains(':') => name,
+        (None, _) => host,
+    };
+    match host.parse::<IpAddr>() {
+        Ok(_) => host.to_owned(),
+        Err(_) => host.to_ascii_lowercase().trim_end_matches('.').to_owned(),
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Hosts {
 pub(super) struct Asked {
     pub(super) authority: Authority,
     pub(super) text: String,
+    /// `host:port`, as clients write it.
+    pub(super) target: String,
 }
 
 /// How a host stands to the rules.
@@ -122,11 +124,11 @@ impl Hosts {
     }
 
     fn take(&mut self, class: Class, authority: Authority) {
-        let text = authority.host.to_bare_string();
+        let (text, target) = (authority.host.to_bare_string(), authority.to_string());
         if let Some(of_class) = self.by_class.get_mut(class.place())
             && of_class.len() < READ
         {
-            of_class.push(Asked { authority, text });
+            of_class.push(Asked { authority, text, target });
         }
     }
 }

@@ -136,13 +136,13 @@ impl Report<'_> {
             invalid => writeln!(out, "; {invalid} lines are no hosts and are left out")?,
         }
         writeln!(out, "\nns a decision, median (99th percentile)")?;
-        write!(out, "{:<18}", "")?;
+        write!(out, "{:<22}", "")?;
         for class in Class::ALL {
             write!(out, "{:>22}", class.name())?;
         }
         writeln!(out)?;
         for timing in &self.timings {
-            write!(out, "{:<18}", timing.name)?;
+            write!(out, "{:<22}", timing.name)?;
             match &timing.classes {
                 Ok(figures) => {
                     for figure in figures {

@@ -207,7 +207,7 @@ impl Table {
     fn deeper(&self, rules: &Rules, name: &DnsName, depths: Depths, below: Packed) -> Verdict {
         let length = name.three_labels_len();
         let key = Key::of_last(name.last_32(), length);
-        let (true, Some(key)) = (depths.are_three() || name.labels() == 3, key) else {
+        let (true, Some(key)) = (depths.are_three() || length == name.text_len(), key) else {
             return self.deepest(rules, name, depths, below);
         };
         match self.probe(key) {
@@ -222,13 +222,14 @@ impl Table {
     /// The same for records of any number of labels, the deepest first.
     #[inline(never)]
     fn deepest(&self, rules: &Rules, name: &DnsName, depths: Depths, below: Packed) -> Verdict {
-        let top = name.labels().min(depths.most());
+        let all = name.labels();
+        let top = all.min(depths.most());
         let mut rest = last_labels(name, top).unwrap_or_default();
         for labels in (3..=top).rev() {
             if depths.contain(labels)
                 && let Some(target) = self.find_end(rules, name, rest)
             {
-                let verdict = self.says(rules, target, labels == name.labels());
+                let verdict = self.says(rules, target, labels == all);
                 return self.roots.or(verdict, name);
             }
             let dot = rest.iter().position(|byte| *byte == b'.');
