@@ -1,7 +1,7 @@
 //! `exeat check`: the very decision the proxy would make, by name only, without DNS.
 
 use std::{
-    fmt,
+    borrow::Cow,
     io::{self, BufRead as _, BufWriter, Write},
     net::IpAddr,
     path::Path,
@@ -141,7 +141,9 @@ fn check_stdin(policy: &Policy, format: Format, out: &mut impl Write) -> io::Res
         if read == 0 {
             return Ok(all_allowed);
         }
-        let text = String::from_utf8_lossy(line.trim_ascii());
+        let line = line.trim_ascii();
+        let text =
+            std::str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed);
         if !text.is_empty() {
             all_allowed &= check_one(policy, &text, format, out)?;
         }
@@ -229,7 +231,7 @@ impl Verdict<'_> {
                         out.write_all(b" by ")?;
                         write_place(out, rule)
                     }
-                    None => writeln!(out, ": {}", BuiltIn(policy, *reason)),
+                    None => write_built_in(out, policy, *reason),
                 }
             }
             // The target may hold anything; a terminal must not act on it.
@@ -255,25 +257,20 @@ fn write_place(out: &mut impl Write, rule: &Rule<'_>) -> io::Result<()> {
 }
 
 /// What decided when no rule did, and where the list stands that did not help.
-struct BuiltIn<'a>(&'a Policy, Reason);
-
-impl fmt::Display for BuiltIn<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ruleset = self.0.ruleset();
-        let path = ruleset.source.path();
-        f.write_str(match self.1 {
-            Reason::NotAllowedLocal => {
-                "local or private, and no pattern of allowed_domains names it ("
-            }
-            Reason::ProxyDisabled => "enabled = false (",
-            Reason::Denied | Reason::NotAllowed | Reason::PortNotAllowed => {
-                "no pattern of allowed_domains matches ("
-            }
-        })?;
-        f.write_str(path)?;
-        match (self.1, ruleset.allow_line) {
-            (Reason::ProxyDisabled, _) | (_, None) => f.write_str(")"),
-            (_, Some(line)) => write!(f, ":{line})"),
+fn write_built_in(out: &mut impl Write, policy: &Policy, reason: Reason) -> io::Result<()> {
+    let ruleset = policy.ruleset();
+    out.write_all(match reason {
+        Reason::NotAllowedLocal => {
+            b": local or private, and no pattern of allowed_domains names it ("
         }
+        Reason::ProxyDisabled => b": enabled = false (",
+        Reason::Denied | Reason::NotAllowed | Reason::PortNotAllowed => {
+            b": no pattern of allowed_domains matches ("
+        }
+    })?;
+    out.write_all(ruleset.source.path().as_bytes())?;
+    match (reason, ruleset.allow_line) {
+        (Reason::ProxyDisabled, _) | (_, None) => out.write_all(b")\n"),
+        (_, Some(line)) => writeln!(out, ":{line})"),
     }
 }

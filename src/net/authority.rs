@@ -62,6 +62,12 @@ impl Authority {
     ///
     /// Says which part is wrong, and how.
     pub fn parse_or(text: &[u8], default: Port) -> Result<Self, AuthorityError> {
+        if let Some(name) = DnsName::parse_usual(text) {
+            return Ok(Self { host: Host::Name(name), port: default });
+        }
+        if let Some(usual) = Self::parse_usual(text) {
+            return Ok(usual);
+        }
         let (host, port) = split(text)?;
         let port = match port {
             None | Some(b"") => default,

@@ -125,6 +125,9 @@ impl DnsName {
     /// No is no verdict: an `xn--` label needs more than a look, and so may the text.
     #[must_use]
     pub fn is_canonical(text: &[u8]) -> bool {
+        if let Some(name) = NameText::read_blocks(text) {
+            return name.as_bytes() == text;
+        }
         let mut labels = text.split(|byte| *byte == b'.');
         let last_begins_a_name = labels
             .next_back()

@@ -237,10 +237,14 @@ impl<'t> Lifter<'t> {
 
     /// A string that means what stands between its quotes.
     fn is_plain(&self, token: Token) -> bool {
-        let raw = self.raw(token);
-        let quote = if token.kind() == TokenKind::BasicString { '"' } else { '\'' };
-        let inner = raw.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-        inner.is_some_and(|inner| is_clean(inner) && !inner.as_bytes().contains(&b'\\'))
+        let quote = if token.kind() == TokenKind::BasicString { b'"' } else { b'\'' };
+        match self.raw(token).as_bytes() {
+            [first, inner @ .., last] if *first == quote && *last == quote => {
+                // Neither can be part of a longer character.
+                !inner.iter().fold(false, |odd, byte| odd | is_odd(*byte) | (*byte == b'\\'))
+            }
+            _ => false,
+        }
     }
 
     /// The next token that is no white space.
@@ -264,7 +268,11 @@ impl<'t> Lifter<'t> {
 
 /// Whether a text has none of the control characters that TOML forbids.
 fn is_clean(text: &str) -> bool {
-    !text.bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f)
+    !text.bytes().any(is_odd)
+}
+
+fn is_odd(byte: u8) -> bool {
+    byte < b' ' && byte != b'\t' || byte == 0x7f
 }
 
 fn blanked<'t>(text: &'t str, blanks: &[Range<usize>]) -> Cow<'t, str> {

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Final, Keys, Line, Place, Roots, Table, Tag, Verdict,
+    Final, Key, Keys, Line, Place, Roots, Table, Tag, Verdict,
     asking::{AskId, Asks},
     line::{NodeId, Record, Target},
     node::{Depths, Node, Nodes, Packed},
@@ -107,10 +107,10 @@ impl Table {
 impl<'r> Builder<'r> {
     fn new(rules: &'r Rules, seed: u64) -> Self {
         let mut records = 0;
-        for (_, record) in rules.records() {
+        for (rule, record) in rules.records() {
             // Itself, and perhaps one at its anchor.
             records += match record.what {
-                What::Names(_, base) if labels_of(base) <= 2 => 1,
+                What::Names(_, base) if labels_of_record(rules, rule, base) <= 2 => 1,
                 What::Names(..) | What::Other(_) => 2,
             };
         }
@@ -139,12 +139,12 @@ impl<'r> Builder<'r> {
     }
 
     fn add(&mut self, rule: RuleId, list: List, reach: Reach, base: &'r [u8]) -> Result<(), Full> {
-        let labels = labels_of(base);
+        let labels = labels_of_record(self.rules, rule, base);
         if labels > 1 {
-            let sought = self.table.sought(base);
-            match self.table.find_sought(self.rules, &sought).map(Target::record) {
+            let (hash, found) = self.find_base(rule, base);
+            match found.map(Target::record) {
                 None => {
-                    self.table.insert(sought.hash, rule.into());
+                    self.table.insert(hash, rule.into());
                     if labels > 2 {
                         self.deep.push((labels, rule.into()));
                     }
@@ -163,6 +163,20 @@ impl<'r> Builder<'r> {
             Met::Opposite(first) => self.findings.push(Finding::Opposite { rule, first }),
         }
         Ok(())
+    }
+
+    /// What is at the base of a rule, and the hash that it is found by.
+    fn find_base(&self, rule: RuleId, base: &[u8]) -> (u64, Option<Target>) {
+        match self.rules.ending(rule).and_then(Key::of_record) {
+            Some(key) => {
+                let hash = key.hash(&self.table.keys);
+                (hash, self.table.find_key(self.rules, key, hash))
+            }
+            None => {
+                let sought = self.table.sought(base);
+                (sought.hash, self.table.find_sought(self.rules, &sought))
+            }
+        }
     }
 
     /// Allows on one port, wildcards inside labels, and `*`. Addresses have a place of their own.
@@ -392,6 +406,12 @@ impl Verdict {
 /// A name's text: names are ASCII.
 fn text_of(name: &[u8]) -> Result<&str, Full> {
     std::str::from_utf8(name).map_err(|_| Full)
+}
+
+/// The same of the base of a rule, nearly always at once.
+fn labels_of_record(rules: &Rules, rule: RuleId, base: &[u8]) -> usize {
+    let key = rules.ending(rule).and_then(Key::of_record);
+    key.map_or_else(|| labels_of(base), |key| key.labels())
 }
 
 fn labels_of(name: &[u8]) -> usize {

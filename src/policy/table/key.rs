@@ -9,6 +9,7 @@
 //! have no key: they are hashed and compared as bytes, at leisure.
 
 use super::hash::Keys;
+use crate::net::Block;
 
 /// A name of up to 32 bytes: the last ones of a block.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +45,21 @@ impl<'b> Key<'b> {
     pub(super) fn of_last(block: &'b Block32, length: usize) -> Option<Self> {
         let mask = MASKS.get(length..)?.first_chunk()?;
         Some(Self { block, mask, length: u8::try_from(length).ok()? })
+    }
+
+    /// Of the name of a record.
+    #[inline]
+    pub(super) fn of_record(ending: &'b Ending) -> Option<Self> {
+        let (block, [length]) = ending.split_first_chunk()? else { return None };
+        Self::of_last(block, usize::from(*length))
+    }
+
+    /// How many labels the name has.
+    #[inline]
+    pub(super) fn labels(&self) -> usize {
+        let ([a, b], [k, l]) = (halves(self.block), halves(self.mask));
+        let dots = |half: u128| Block(half.to_le_bytes()).equal_to(b'.').count_ones();
+        usize::try_from(dots(a & k) + dots(b & l)).unwrap_or(0) + 1
     }
 
     #[inline]
