@@ -12,7 +12,7 @@ use super::{
     settings::SettingsArgs,
 };
 use crate::{
-    app::{App, StartError},
+    app::{Opened, StartError},
     observe::start_log,
     settings::{Environment, Flags, Settings, parse_duration},
     source::SYSTEM_FILE,
@@ -41,6 +41,9 @@ pub(super) struct Serve {
     /// 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     drain: Option<Duration>,
+    /// Take a policy file even if another unprivileged user could change it
+    #[arg(long)]
+    insecure_policy_permissions: bool,
 }
 
 impl Serve {
@@ -53,13 +56,17 @@ impl Serve {
             Err(exit) => return exit,
         };
         let settings = Settings::resolve(self.into_flags(), environment, file);
+        let opened = match Opened::new(settings, Path::new(SYSTEM_FILE)) {
+            Ok(opened) => opened,
+            Err(error) => return cannot_start(&error),
+        };
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
                 return complain(&format!("cannot start: {error}"), Exit::Unavailable);
             }
         };
-        let exit = runtime.block_on(serve(settings));
+        let exit = runtime.block_on(serve(opened));
         // A blocking read that never ends must not keep the program.
         runtime.shutdown_timeout(PATIENCE);
         exit
@@ -73,6 +80,8 @@ impl Serve {
             allow_non_loopback: self.allow_non_loopback,
             audit: self.audit,
             drain: self.drain,
+            insecure_policy_permissions: self.insecure_policy_permissions,
+            no_confine: false,
         }
     }
 }
@@ -81,8 +90,8 @@ fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:3128")
 }
 
-async fn serve(settings: Settings) -> Exit {
-    let app = match App::start(settings, Path::new(SYSTEM_FILE)) {
+async fn serve(opened: Opened) -> Exit {
+    let app = match opened.start() {
         Ok(app) => app,
         Err(error) => return cannot_start(&error),
     };

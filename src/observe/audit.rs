@@ -33,6 +33,10 @@ pub struct Audit {
     counters: Arc<Counters>,
 }
 
+/// Where records will be written, opened.
+#[derive(Debug)]
+pub struct AuditOutput(Option<Output>);
+
 /// The end of the writer.
 #[derive(Debug)]
 pub struct AuditEnd(oneshot::Receiver<()>);
@@ -57,20 +61,13 @@ enum Message {
 const BATCH_BYTES: usize = 64 << 10;
 
 impl Audit {
-    /// Opens the target and starts the writer.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be opened.
-    pub fn start(
-        target: &AuditTarget,
-        queue: usize,
-        counters: Arc<Counters>,
-    ) -> Result<(Self, AuditEnd), AuditError> {
+    /// Starts the writer.
+    #[must_use]
+    pub fn start(output: AuditOutput, queue: usize, counters: Arc<Counters>) -> (Self, AuditEnd) {
         let reopen = Arc::new(AtomicBool::new(false));
         let (ended, end) = oneshot::channel();
-        let Some(output) = Output::open(target)? else {
-            return Ok((Self { queue: None, reopen, counters }, AuditEnd(end)));
+        let Some(output) = output.0 else {
+            return (Self { queue: None, reopen, counters }, AuditEnd(end));
         };
         let (sender, receiver) = mpsc::channel(queue);
         let writer = Writer {
@@ -85,7 +82,7 @@ impl Audit {
             writer.run();
             drop(ended);
         });
-        Ok((Self { queue: Some(sender), reopen, counters }, AuditEnd(end)))
+        (Self { queue: Some(sender), reopen, counters }, AuditEnd(end))
     }
 
     /// Hands in a record; never blocks.
@@ -104,6 +101,26 @@ impl Audit {
             // If the queue is full the writer is awake and will see the flag.
             queue.try_send(Message::Reopen).ok();
         }
+    }
+}
+
+impl AuditOutput {
+    /// Opens the target.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened.
+    pub fn open(target: &AuditTarget) -> Result<Self, AuditError> {
+        Ok(Self(match target {
+            AuditTarget::File(path) => {
+                let file =
+                    append(path).map_err(|error| AuditError { path: path.clone(), error })?;
+                Some(Output::File(file, path.clone()))
+            }
+            AuditTarget::Off => None,
+            AuditTarget::Stderr => Some(Output::Stderr),
+            AuditTarget::Stdout => Some(Output::Stdout),
+        }))
     }
 }
 
@@ -175,6 +192,7 @@ impl Writer {
     }
 }
 
+#[derive(Debug)]
 enum Output {
     File(File, PathBuf),
     Stderr,
@@ -182,19 +200,6 @@ enum Output {
 }
 
 impl Output {
-    fn open(target: &AuditTarget) -> Result<Option<Self>, AuditError> {
-        Ok(match target {
-            AuditTarget::File(path) => {
-                let file =
-                    append(path).map_err(|error| AuditError { path: path.clone(), error })?;
-                Some(Self::File(file, path.clone()))
-            }
-            AuditTarget::Off => None,
-            AuditTarget::Stderr => Some(Self::Stderr),
-            AuditTarget::Stdout => Some(Self::Stdout),
-        })
-    }
-
     fn reopen(&mut self) {
         let Self::File(file, path) = self else { return };
         match append(path) {

@@ -9,7 +9,7 @@ mod log;
 mod record;
 mod trail;
 
-pub use audit::{Audit, AuditEnd, AuditError};
+pub use audit::{Audit, AuditEnd, AuditError, AuditOutput};
 pub use counters::{Counter, Counters};
 pub use log::{LogError, start_log};
 pub use record::{Ending, Protocol, Record, Refused, Subject};

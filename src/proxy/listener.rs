@@ -17,10 +17,10 @@ use tokio::{
 use super::{client::Client, connection::serve, context::Context};
 use crate::upstream::tune;
 
-/// A listening socket that nobody accepts on yet.
+/// A listening socket that nobody accepts on yet. Needs no runtime.
 #[derive(Debug)]
 pub struct Bound {
-    listener: TcpListener,
+    socket: std::net::TcpListener,
     address: SocketAddr,
 }
 
@@ -45,7 +45,7 @@ const BUSY: &[u8] = b"HTTP/1.1 503 exeat: too many connections\r\n\
     Proxy-Status: exeat; error=proxy_internal_error; details=\"connection limit\"\r\n\r\n";
 
 impl Bound {
-    /// Binds; port 0 takes a free one. Must be called inside a runtime.
+    /// Binds; port 0 takes a free one.
     ///
     /// # Errors
     ///
@@ -59,9 +59,9 @@ impl Bound {
             socket.set_nonblocking(true)?;
             socket.bind(&address.into())?;
             socket.listen(BACKLOG)?;
-            let listener = TcpListener::from_std(socket.into())?;
-            let address = listener.local_addr()?;
-            Ok(Self { listener, address })
+            let socket = std::net::TcpListener::from(socket);
+            let address = socket.local_addr()?;
+            Ok(Self { socket, address })
         };
         bind().map_err(|error| ListenError { address, error })
     }
@@ -77,6 +77,16 @@ impl Bound {
     pub fn is_loopback(&self) -> bool {
         IpAddr::is_loopback(&self.address.ip().to_canonical())
     }
+
+    /// Makes it ready to accept. Must be called inside a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The runtime cannot watch the socket.
+    pub fn into_listener(self) -> Result<TcpListener, ListenError> {
+        TcpListener::from_std(self.socket)
+            .map_err(|error| ListenError { address: self.address, error })
+    }
 }
 
 /// Accepts until told to drain. Every connection is a task of the context's tracker.
@@ -84,11 +94,11 @@ impl Bound {
 /// # Cancel safety
 ///
 /// Dropping the future stops accepting; connections go on.
-pub async fn listen(bound: Bound, context: Arc<Context>) {
+pub async fn listen(listener: TcpListener, context: Arc<Context>) {
     let slots = Arc::new(Semaphore::new(context.limits.connections));
     loop {
         let accepted = tokio::select! {
-            accepted = bound.listener.accept() => accepted,
+            accepted = listener.accept() => accepted,
             () = context.drain.cancelled() => return,
         };
         let (stream, address) = match accepted {

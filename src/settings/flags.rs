@@ -17,4 +17,8 @@ pub struct Flags {
     pub audit: Option<String>,
     /// `--drain 30s`.
     pub drain: Option<Duration>,
+    /// `--insecure-policy-permissions`.
+    pub insecure_policy_permissions: bool,
+    /// `--no-confine`.
+    pub no_confine: bool,
 }

@@ -13,4 +13,6 @@ pub use duration::{DurationError, parse_duration};
 pub use environment::{Environment, EnvironmentError};
 pub use file::SettingsFile;
 pub use flags::Flags;
-pub use resolve::{AuditTarget, Chosen, Dns, Limits, Listen, Private, Settings, Timeouts};
+pub use resolve::{
+    AuditTarget, Chosen, Confine, Dns, Limits, Listen, Permissions, Private, Settings, Timeouts,
+};

@@ -20,6 +20,10 @@ use crate::{
 pub struct Settings {
     /// Which policy was asked for.
     pub chosen: Chosen,
+    /// Whose policy files are taken.
+    pub permissions: Permissions,
+    /// What the process may still do once it runs.
+    pub confine: Confine,
     /// Where to listen, and for whom.
     pub listen: Listen,
     /// Names and ranges that may be private (`[egress] private`).
@@ -45,6 +49,24 @@ pub enum Chosen {
     File(PathBuf),
     /// A preset that was named.
     Preset(String),
+}
+
+/// Whose policy files are taken. Only a flag says otherwise, where everybody sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permissions {
+    /// Only those that no other unprivileged user can change.
+    Checked,
+    /// Anybody's.
+    Insecure,
+}
+
+/// What the process may still do once it runs. Only a flag says otherwise, where everybody sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confine {
+    /// What a proxy does, and no more.
+    Confined,
+    /// All that its user may do.
+    Unconfined,
 }
 
 /// Where to listen.
@@ -148,6 +170,14 @@ impl Settings {
         let audit = flags.audit.or(environment.audit).or(file.audit_to);
         Self {
             chosen,
+            permissions: match flags.insecure_policy_permissions {
+                true => Permissions::Insecure,
+                false => Permissions::Checked,
+            },
+            confine: match flags.no_confine {
+                true => Confine::Unconfined,
+                false => Confine::Confined,
+            },
             listen: Listen {
                 http: flags.listen.or(environment.listen).or(file.http),
                 clients: file.clients,

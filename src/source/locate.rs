@@ -2,11 +2,13 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 
-use super::{PRESETS, Preset};
+#[cfg(unix)]
+use super::trust::Trust;
+use super::{PRESETS, Preset, walk::walk};
 use crate::{policy::Source, settings::Chosen};
 
 /// Where Codex looks for the system's managed requirements on Unix.
@@ -18,6 +20,9 @@ pub struct PolicySource {
     pub(super) chosen: Place,
     /// The system file, unless it is the chosen one.
     pub(super) system: Option<SystemFile>,
+    /// Whose files are taken; without it anybody's.
+    #[cfg(unix)]
+    pub(super) trust: Option<Trust>,
 }
 
 /// The file whose denies apply whatever was chosen, as soon as it is there.
@@ -84,7 +89,39 @@ impl PolicySource {
             source: Arc::new(Source::file(system.to_string_lossy())),
             seen: AtomicBool::new(present),
         });
-        Ok(Self { chosen: chosen_document, system })
+        Ok(Self {
+            chosen: chosen_document,
+            system,
+            #[cfg(unix)]
+            trust: None,
+        })
+    }
+
+    /// Takes no file that another unprivileged user could change. Elsewhere than on Unix this
+    /// changes nothing: there is no telling.
+    #[must_use]
+    pub fn guarded(self) -> Self {
+        Self {
+            #[cfg(unix)]
+            trust: Some(Trust::of_this_process()),
+            ..self
+        }
+    }
+
+    /// The directories, or files, in which the documents are found, also after a rename or a
+    /// swapped link: all that must stay readable. Of a file that is not there, the nearest
+    /// directory that is. Never the root directory, which would be everything.
+    #[must_use]
+    pub fn places(&self) -> Vec<PathBuf> {
+        let chosen = match &self.chosen {
+            Place::File(path, _) => Some(path.as_path()),
+            Place::Preset(..) => None,
+        };
+        let system = self.system.as_ref().map(|file| file.path.as_path());
+        let mut places: Vec<_> = chosen.into_iter().chain(system).flat_map(places_of).collect();
+        places.sort();
+        places.dedup();
+        places
     }
 
     /// What the chosen document is called, for the operator.
@@ -94,6 +131,29 @@ impl PolicySource {
             Place::File(_, source) | Place::Preset(_, source) => source.path(),
         }
     }
+}
+
+fn places_of(path: &Path) -> Vec<PathBuf> {
+    let Ok(steps) = walk(path) else {
+        let nearest = path.ancestors().skip(1).find(|directory| directory.is_dir());
+        let nearest = nearest.map(|directory| match directory.as_os_str().is_empty() {
+            true => PathBuf::from("."),
+            false => directory.to_owned(),
+        });
+        return nearest.into_iter().filter(|directory| directory.parent().is_some()).collect();
+    };
+    // A link to something beside or below it is swapped for another one beside or below it.
+    let stays = |target: &Path| {
+        target.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    };
+    let links = steps.iter().filter(|step| step.target.as_deref().is_some_and(stays));
+    let directories = links.chain(steps.last()).filter_map(|step| step.path.parent());
+    let mut places: Vec<_> =
+        directories.filter(|place| place.parent().is_some()).map(Path::to_owned).collect();
+    if places.is_empty() {
+        places.extend(steps.last().map(|file| file.path.clone()));
+    }
+    places
 }
 
 fn names() -> String {
@@ -118,5 +178,36 @@ mod tests {
         let preset = PolicySource::locate(&Chosen::Preset("agent".into()), &system).unwrap();
         assert_eq!((preset.name(), preset.system.is_some()), ("preset:agent", true));
         assert!(PolicySource::locate(&Chosen::Preset("nope".into()), &system).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn places_follow_links_that_may_be_swapped() {
+        use std::os::unix::fs::symlink;
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let places = |path: &str| -> Vec<String> {
+            let mut places = places_of(&root.join(path));
+            places.sort();
+            places.dedup();
+            let below = |place: &PathBuf| match place.strip_prefix(&root) {
+                Ok(below) => below.to_string_lossy().into_owned(),
+                Err(_) => place.to_string_lossy().into_owned(),
+            };
+            places.iter().map(below).collect()
+        };
+        std::fs::create_dir_all(root.join("etc/v1")).unwrap();
+        std::fs::create_dir_all(root.join("srv")).unwrap();
+        std::fs::write(root.join("etc/v1/p.toml"), "").unwrap();
+        assert_eq!(places("etc/v1/p.toml"), ["etc/v1"]);
+        // As Kubernetes does it.
+        symlink("v1", root.join("etc/data")).unwrap();
+        symlink("data/p.toml", root.join("etc/p.toml")).unwrap();
+        assert_eq!(places("etc/p.toml"), ["etc", "etc/v1"]);
+        // A link to elsewhere is not swapped for something beside it.
+        symlink(root.join("etc/v1/p.toml"), root.join("srv/p.toml")).unwrap();
+        assert_eq!(places("srv/p.toml"), ["etc/v1"]);
+        assert_eq!(places("srv/none/p.toml"), ["srv"]);
+        assert_eq!(places_of(Path::new("/none/p.toml")), [] as [PathBuf; 0]);
     }
 }

@@ -1,13 +1,19 @@
 //! Where policy bytes come from: a file, a preset, and the system's own file; watched for changes.
 //!
-//! Reads and watches, but does not judge: what the bytes mean is `policy`'s and `requirements`'.
+//! Reads and watches, and judges who could have written a file, but not what it says: what the
+//! bytes mean is `policy`'s and `requirements`'.
 
 mod locate;
 mod preset;
 mod snapshot;
+#[cfg(unix)]
+mod trust;
+mod walk;
 mod watch;
 
 pub use locate::{LocateError, PolicySource, SYSTEM_FILE};
 pub use preset::{PRESETS, Preset};
 pub use snapshot::{ReadError, Snapshot, Text, read_limited};
+#[cfg(unix)]
+pub use trust::Distrust;
 pub use watch::watch;

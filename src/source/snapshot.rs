@@ -8,6 +8,8 @@ use std::{
     time::SystemTime,
 };
 
+#[cfg(unix)]
+use super::Distrust;
 use super::{
     PolicySource,
     locate::{Place, SystemFile},
@@ -35,13 +37,16 @@ pub struct Text {
     pub source: Arc<Source>,
 }
 
-/// A document that cannot be read.
+/// A document that cannot be read, or must not be taken.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read policy {path}: {error}")]
-pub struct ReadError {
-    path: PathBuf,
-    #[source]
-    error: io::Error,
+pub enum ReadError {
+    /// Others could have written it.
+    #[cfg(unix)]
+    #[error("policy {0} is not taken: {1}")]
+    Distrusted(PathBuf, #[source] Distrust),
+    /// It cannot be read.
+    #[error("cannot read policy {0}: {1}")]
+    Unreadable(PathBuf, #[source] io::Error),
 }
 
 /// Enough of a file's metadata to tell that it is another one, or was written to.
@@ -62,13 +67,13 @@ impl PolicySource {
     /// error too: its denies must not vanish unnoticed.
     pub fn read(&self) -> Result<Snapshot, ReadError> {
         let chosen = match &self.chosen {
-            Place::File(path, source) => read_text(path, source)?,
+            Place::File(path, source) => self.read_text(path, source)?,
             Place::Preset(preset, source) => {
                 Text { bytes: preset.text.into(), source: Arc::clone(source) }
             }
         };
         let system = match &self.system {
-            Some(file) => file.read()?,
+            Some(file) => self.read_system(file)?,
             None => None,
         };
         Ok(Snapshot { chosen, system })
@@ -84,24 +89,36 @@ impl PolicySource {
         let system = self.system.as_ref().map(|file| file.path.as_path());
         Stamp(chosen.into_iter().chain(system).map(stamp_of).collect())
     }
-}
 
-impl SystemFile {
     /// None as long as the file has never been there.
-    fn read(&self) -> Result<Option<Text>, ReadError> {
-        match read_text(&self.path, &self.source) {
+    fn read_system(&self, file: &SystemFile) -> Result<Option<Text>, ReadError> {
+        match self.read_text(&file.path, &file.source) {
             Ok(text) => {
-                self.seen.store(true, Ordering::Relaxed);
+                file.seen.store(true, Ordering::Relaxed);
                 Ok(Some(text))
             }
-            Err(error)
-                if error.error.kind() == io::ErrorKind::NotFound
-                    && !self.seen.load(Ordering::Relaxed) =>
+            Err(ReadError::Unreadable(_, error))
+                if error.kind() == io::ErrorKind::NotFound
+                    && !file.seen.load(Ordering::Relaxed) =>
             {
                 Ok(None)
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn read_text(&self, path: &Path, source: &Arc<Source>) -> Result<Text, ReadError> {
+        let unreadable = |error| ReadError::Unreadable(path.to_owned(), error);
+        regular(path).map_err(unreadable)?;
+        let file = File::open(path).map_err(unreadable)?;
+        #[cfg(unix)]
+        if let Some(trust) = &self.trust {
+            trust
+                .check(path, &file.metadata().map_err(unreadable)?)
+                .map_err(|distrust| ReadError::Distrusted(path.to_owned(), distrust))?;
+        }
+        let bytes = limited(file).map_err(unreadable)?;
+        Ok(Text { bytes, source: Arc::clone(source) })
     }
 }
 
@@ -132,17 +149,14 @@ impl Text {
 ///
 /// Whatever opening and reading it gives.
 pub fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    limited(File::open(path)?)
 }
 
-fn read_text(path: &Path, source: &Arc<Source>) -> Result<Text, ReadError> {
-    let bytes = regular(path)
-        .and_then(|()| read_limited(path))
-        .map_err(|error| ReadError { path: path.to_owned(), error })?;
-    Ok(Text { bytes, source: Arc::clone(source) })
+fn limited(file: File) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A pipe or a device could hold up a reload for ever.

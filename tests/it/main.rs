@@ -22,6 +22,8 @@ mod host_forms;
 mod instructions;
 mod names;
 mod patterns;
+#[cfg(unix)]
+mod permissions;
 mod policy_files;
 mod reload;
 mod support;

@@ -5,12 +5,12 @@
 use std::{fs, path::Path, sync::Arc};
 
 use exeat::{
-    app::App,
+    app::Opened,
     settings::{Environment, Flags, Settings, SettingsFile},
 };
 use tokio::sync::{Notify, oneshot};
 
-use crate::support::{PATIENCE, exchange};
+use crate::support::{PATIENCE, connect_to, exchange};
 
 /// A chosen policy that allows everything under `test`, and no DNS server: what is let through is
 /// answered 502.
@@ -32,16 +32,12 @@ fn denying(host: &str) -> String {
     format!("[experimental_network]\nenabled = true\ndenied_domains = [\"{host}\"]\n")
 }
 
-fn connect_to(host: &str) -> Vec<u8> {
-    format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n").into()
-}
-
 #[tokio::test]
 async fn its_denies_apply_and_follow_its_changes() {
     let directory = tempfile::tempdir().unwrap();
     let system = directory.path().join("requirements.toml");
     fs::write(&system, denying("first.test")).unwrap();
-    let app = App::start(settings(directory.path()), &system).unwrap();
+    let app = Opened::new(settings(directory.path()), &system).unwrap().start().unwrap();
     let address = app.address();
     let summary = app.policy_summary();
     assert!(summary.contains("chosen.toml") && summary.contains("1 deny rules"), "{summary}");
@@ -72,7 +68,7 @@ async fn broken_it_stops_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let system = directory.path().join("requirements.toml");
     fs::write(&system, "[experimental_network]\ndeny_domains = [\"x.test\"]\n").unwrap();
-    let error = App::start(settings(directory.path()), &system).err().unwrap().to_string();
+    let error = Opened::new(settings(directory.path()), &system).err().unwrap().to_string();
     assert!(error.contains(system.to_str().unwrap()), "{error}");
 }
 
@@ -80,7 +76,7 @@ async fn broken_it_stops_the_start() {
 async fn it_applies_as_soon_as_it_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let system = directory.path().join("requirements.toml");
-    let app = App::start(settings(directory.path()), &system).unwrap();
+    let app = Opened::new(settings(directory.path()), &system).unwrap().start().unwrap();
     let address = app.address();
     let (stop, stopped) = oneshot::channel::<()>();
     let hangup = Arc::new(Notify::new());

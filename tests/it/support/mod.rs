@@ -9,7 +9,8 @@ pub(crate) use dns::{DnsServer, Zone};
 pub(crate) use origin::{Origin, RawOrigin, TlsOrigin};
 pub(crate) use proxy::{Proxy, ProxyBuilder, signal};
 pub(crate) use raw::{
-    Answer, connect as raw_connect, connect_tunnel, exchange, get, read_answer, read_head,
+    Answer, connect as raw_connect, connect_to, connect_tunnel, exchange, get, read_answer,
+    read_head,
 };
 
 use std::time::Duration;

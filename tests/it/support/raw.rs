@@ -84,6 +84,11 @@ pub(crate) fn get(host: &str, port: u16) -> Vec<u8> {
     format!("GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n").into()
 }
 
+/// A CONNECT to port 443.
+pub(crate) fn connect_to(host: &str) -> Vec<u8> {
+    format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n").into()
+}
+
 /// Reads the head of a request or an answer, empty line and all.
 pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();

@@ -1,0 +1,205 @@
+//! The first half of a start: everything that must come from outside, before the process gives up
+//! the right to reach for it.
+//!
+//! Files are read, sockets bound and the audit opened here, on one thread and without a runtime.
+//! Threads started later inherit what the process may still do, so nothing here may start one.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    App,
+    reload::{apply, summary},
+};
+use crate::{
+    dns::{DnsStartError, Resolver},
+    observe::{Audit, AuditError, AuditOutput, Counters},
+    policy::{Egress, Policy, Ruleset},
+    proxy::{Bound, Context, ListenError},
+    requirements::{Applied, Rejected},
+    settings::{Listen, Permissions, Settings},
+    source::{LocateError, PolicySource, ReadError, Snapshot},
+    upstream::Pool,
+};
+
+/// What a proxy needs from outside: its policy, its socket, its audit, its resolver.
+pub struct Opened {
+    settings: Settings,
+    source: Arc<PolicySource>,
+    snapshot: Snapshot,
+    applied: Applied,
+    bound: Bound,
+    own: Vec<(IpAddr, IpNet)>,
+    resolver: Resolver,
+    audit: AuditOutput,
+}
+
+/// Why a proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The audit target cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// DNS cannot be set up.
+    #[error(transparent)]
+    Dns(#[from] DnsStartError),
+    /// The addresses of this machine cannot be read.
+    #[error("cannot read the addresses of this machine: {0}")]
+    Interfaces(io::Error),
+    /// The socket cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// There is no policy.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// Listening beyond loopback was neither asked for nor allowed, or is forbidden.
+    #[error("{address} is not a loopback address: {why}")]
+    NotLoopback {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// What forbids it, and the cure.
+        why: &'static str,
+    },
+    /// The policy cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The policy has errors.
+    #[error("policy {} cannot be used", .0.source.path())]
+    Rejected(Box<Rejected>),
+}
+
+impl Opened {
+    /// Reads the policy, binds, and opens the rest. `system_file` is
+    /// [`source::SYSTEM_FILE`](crate::source::SYSTEM_FILE) but for tests.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is missing or wrong; nothing is left running.
+    pub fn new(settings: Settings, system_file: &Path) -> Result<Self, StartError> {
+        let source = PolicySource::locate(&settings.chosen, system_file)?;
+        let source = Arc::new(match settings.permissions {
+            Permissions::Checked => source.guarded(),
+            Permissions::Insecure => source,
+        });
+        let snapshot = source.read()?;
+        let applied =
+            apply(&snapshot).map_err(|rejected| StartError::Rejected(Box::new(rejected)))?;
+        if applied.ruleset.allow_local_binding == Some(false) && !settings.private.is_empty() {
+            tracing::warn!(
+                "`[egress] private` has no effect: the policy writes allow_local_binding = false"
+            );
+        }
+        let address = listen_address(&settings, &applied.ruleset)?;
+        let bound = Bound::new(address)?;
+        let own = own_networks()?;
+        let resolver = Resolver::new(&settings.dns, settings.timeouts.dns)?;
+        let audit = AuditOutput::open(&settings.audit)?;
+        Ok(Self { settings, source, snapshot, applied, bound, own, resolver, audit })
+    }
+
+    /// Puts everything together. Must be called inside a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The runtime cannot watch the listening socket.
+    pub fn start(self) -> Result<App, StartError> {
+        let Self { settings, source, snapshot, applied, bound, own, resolver, audit } = self;
+        let summary = summary(&source, &applied);
+        let Applied { ruleset, warnings, .. } = applied;
+        let address = bound.address();
+        let clients =
+            settings.listen.clients.clone().unwrap_or_else(|| default_clients(&bound, &own));
+        let egress = Egress {
+            listeners: vec![address],
+            own_addresses: own.iter().map(|(address, _)| *address).collect(),
+            ..settings.egress()
+        };
+        let listener = bound.into_listener()?;
+        let counters = Arc::new(Counters::default());
+        let (audit, audit_end) = Audit::start(audit, settings.audit_queue, Arc::clone(&counters));
+        let policy = Policy::new(ruleset, egress.clone(), 1);
+        let (policies, policy) = watch::channel(Arc::new(policy));
+        let limits = settings.limits;
+        let drain = settings.timeouts.drain;
+        let context = Arc::new(Context {
+            policy,
+            resolver,
+            pool: Pool::new(
+                limits.idle_per_origin,
+                limits.idle_origins,
+                settings.timeouts.idle_origin,
+            ),
+            audit,
+            counters,
+            clients,
+            limits,
+            timeouts: settings.timeouts,
+            tasks: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            requests: AtomicU64::new(0),
+        });
+        Ok(App {
+            listener,
+            address,
+            context,
+            policies,
+            egress,
+            source,
+            snapshot,
+            summary,
+            warnings,
+            audit_end,
+            drain,
+        })
+    }
+}
+
+fn listen_address(settings: &Settings, ruleset: &Ruleset) -> Result<SocketAddr, StartError> {
+    let port = ruleset.http_port.map_or(Listen::DEFAULT_PORT, |port| port.number());
+    let address =
+        settings.listen.http.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    if address.ip().to_canonical().is_loopback() {
+        return Ok(address);
+    }
+    match (ruleset.allow_non_loopback_proxy, settings.listen.allow_non_loopback) {
+        (Some(true), _) | (None, true) => Ok(address),
+        (Some(false), _) => Err(StartError::NotLoopback {
+            address,
+            why: "the policy forbids it (dangerously_allow_non_loopback_proxy = false)",
+        }),
+        (None, false) => Err(StartError::NotLoopback {
+            address,
+            why: "add --allow-non-loopback if other machines or containers are to use this proxy",
+        }),
+    }
+}
+
+/// The addresses of this machine with their subnets.
+fn own_networks() -> Result<Vec<(IpAddr, IpNet)>, StartError> {
+    let interfaces = if_addrs::get_if_addrs().map_err(StartError::Interfaces)?;
+    let network = |interface: &if_addrs::Interface| {
+        let prefix = match &interface.addr {
+            if_addrs::IfAddr::V4(v4) => v4.prefixlen,
+            if_addrs::IfAddr::V6(v6) => v6.prefixlen,
+        };
+        let address = interface.ip();
+        IpNet::new(address, prefix).ok().map(|network| (address, network.trunc()))
+    };
+    Ok(interfaces.iter().filter_map(network).collect())
+}
+
+/// Loopback; and beyond loopback the subnets this machine is in.
+fn default_clients(bound: &Bound, own: &[(IpAddr, IpNet)]) -> Vec<IpNet> {
+    let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse().ok());
+    let subnets = own.iter().map(|(_, network)| *network).filter(|_| !bound.is_loopback());
+    loopback.chain(subnets).collect()
+}

@@ -1,0 +1,81 @@
+//! Policy files that another unprivileged user could change are not taken, at the start and later.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+use crate::support::{Proxy, ProxyBuilder, connect_to, eventually, exchange};
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// What a start that fails says, and its exit code.
+fn start(policy: &Path) -> (String, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_exeat"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--audit", "off", "--requirements"])
+        .arg(policy)
+        .output()
+        .unwrap();
+    (String::from_utf8(output.stderr).unwrap(), output.status.code())
+}
+
+/// Puts a policy in place that allows `b.test` and that everybody can write.
+fn replace_writable(proxy: &Proxy) {
+    let new = proxy.path("new");
+    let rules = "[experimental_network]\nenabled = true\nallowed_domains = [\"b.test\"]\n";
+    fs::write(&new, rules).unwrap();
+    mode(&new, 0o646);
+    fs::rename(&new, proxy.path("requirements.toml")).unwrap();
+    proxy.signal("HUP");
+}
+
+#[test]
+fn the_start_says_what_where_and_the_cure() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("requirements.toml");
+    fs::write(&policy, "[experimental_network]\nenabled = true\n").unwrap();
+    mode(&policy, 0o666);
+    let (said, code) = start(&policy);
+    assert_eq!(code, Some(78), "{said}");
+    for part in
+        ["requirements.toml (mode 0666)", "everyone", "chmod o-w", "--insecure-policy-permissions"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
+    mode(&policy, 0o644);
+    mode(directory.path(), 0o777);
+    let (said, code) = start(&policy);
+    assert_eq!(code, Some(78));
+    assert!(said.contains(&format!("{} (mode 0777)", directory.path().display())), "{said}");
+}
+
+#[tokio::test]
+async fn a_file_that_becomes_writable_is_not_taken() {
+    let proxy = ProxyBuilder::new("allowed_domains = [\"a.test\"]").start().await;
+    replace_writable(&proxy);
+    eventually("the report", || {
+        let log = proxy.log();
+        (log.contains("is not taken") && log.contains("stays in force")).then_some(())
+    })
+    .await;
+    assert_eq!(proxy.health().await["policy"]["generation"], 1);
+    assert_eq!(exchange(proxy.address, &connect_to("b.test")).await.status, 403);
+    // Once nobody else can write it, it is taken without a signal.
+    mode(&proxy.path("requirements.toml"), 0o644);
+    let deadline = tokio::time::Instant::now() + crate::support::PATIENCE;
+    while exchange(proxy.address, &connect_to("b.test")).await.status == 403 {
+        assert!(tokio::time::Instant::now() < deadline, "{}", proxy.log());
+    }
+}
+
+#[tokio::test]
+async fn the_flag_takes_any_file() {
+    let proxy = ProxyBuilder::new("allowed_domains = [\"a.test\"]")
+        .flag("--insecure-policy-permissions")
+        .start()
+        .await;
+    replace_writable(&proxy);
+    let deadline = tokio::time::Instant::now() + crate::support::PATIENCE;
+    while exchange(proxy.address, &connect_to("b.test")).await.status == 403 {
+        assert!(tokio::time::Instant::now() < deadline, "{}", proxy.log());
+    }
+}
