@@ -19,13 +19,14 @@
 //! | [`observe`] | audit records, counters, the log | |
 //! | [`source`] | where policy bytes come from; watched for changes | |
 //! | [`dns`] | names to addresses, kept for their TTL | |
+//! | [`confine`] | giving up what a running proxy does not need | |
 //! | [`upstream`] | vetting addresses, dialling, the origin pool | |
 //! | [`proxy`] | the data path: listener to tunnel | |
 //! | [`app`] | composition: settings to a running proxy | |
 //! | [`cli`] | one file a subcommand | |
 //!
 //! Arrows run one way, each module importing only what stands above it; `tests/layers.rs` keeps it
-//! so. Foreign crates have a home each: clap in `cli`, hickory in `dns`, psl and idna behind
+//! so. Foreign crates have a home each: clap in `cli`, hickory in `dns`, landlock and seccompiler in `confine`, psl and idna behind
 //! `policy` and `net`, globset in `cli::bench`. Some have two: toml (`policy::document` with
 //! `policy::lift`, `settings::file`), hyper (`proxy` for clients, `upstream` for origins) and
 //! regex-automata (`policy::automaton`, and `cli::bench` to compare with).
@@ -55,6 +56,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod confine;
 pub mod dns;
 pub mod net;
 pub mod observe;

@@ -13,6 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("observe", &["net", "policy", "requirements", "settings"]),
     ("source", &["net", "policy", "requirements", "settings"]),
     ("dns", &["net", "policy", "requirements", "settings"]),
+    ("confine", &[]),
     ("upstream", &["net", "policy", "dns"]),
     ("proxy", &["net", "policy", "settings", "observe", "dns", "upstream"]),
     (
@@ -25,6 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "observe",
             "source",
             "dns",
+            "confine",
             "upstream",
             "proxy",
         ],

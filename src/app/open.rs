@@ -7,7 +7,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -20,12 +20,13 @@ use super::{
     reload::{apply, summary},
 };
 use crate::{
+    confine::{Confinement, Files, confine},
     dns::{DnsStartError, Resolver},
     observe::{Audit, AuditError, AuditOutput, Counters},
     policy::{Egress, Policy, Ruleset},
     proxy::{Bound, Context, ListenError},
     requirements::{Applied, Rejected},
-    settings::{Listen, Permissions, Settings},
+    settings::{AuditTarget, Confine, Listen, Permissions, Settings},
     source::{LocateError, PolicySource, ReadError, Snapshot},
     upstream::Pool,
 };
@@ -105,6 +106,26 @@ impl Opened {
         Ok(Self { settings, source, snapshot, applied, bound, own, resolver, audit })
     }
 
+    /// Gives up everything that the proxy will not need, and says what that is. To be called before
+    /// any other thread runs.
+    ///
+    /// What must go on working: policy files are replaced or linked anew, the audit file is opened
+    /// anew after it was moved away. DNS configuration, hosts file and settings have been read.
+    #[must_use]
+    pub fn confine(&self) -> Confinement {
+        let write = match &self.settings.audit {
+            AuditTarget::File(path) => audit_places(path),
+            AuditTarget::Off | AuditTarget::Stderr | AuditTarget::Stdout => Vec::new(),
+        };
+        confine(&Files { read: self.source.places(), write })
+    }
+
+    /// Whether the operator wants it confined.
+    #[must_use]
+    pub fn confinement(&self) -> Confine {
+        self.settings.confine
+    }
+
     /// Puts everything together. Must be called inside a runtime.
     ///
     /// # Errors
@@ -161,6 +182,24 @@ impl Opened {
             drain,
         })
     }
+}
+
+/// The directories in which an audit file is opened anew: of its name, and of what a link leads to.
+/// Of a device or a pipe only itself, and of a file in the root directory too.
+fn audit_places(path: &Path) -> Vec<PathBuf> {
+    let parent =
+        |path: &Path| path.parent().filter(|parent| parent.parent().is_some()).map(Path::to_owned);
+    let named = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = path.canonicalize().unwrap_or_else(|_| named.clone());
+    let mut places = match real.is_file() {
+        true => [parent(&named), parent(&real)].into_iter().flatten().collect(),
+        false => Vec::new(),
+    };
+    places.dedup();
+    if places.is_empty() {
+        places.push(real);
+    }
+    places
 }
 
 fn listen_address(settings: &Settings, ruleset: &Ruleset) -> Result<SocketAddr, StartError> {

@@ -1,9 +1,9 @@
 //! `exeat serve`: the proxy, until SIGTERM or SIGINT.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZero, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
-use tokio::sync::Notify;
+use tokio::{runtime::Builder, sync::Notify};
 
 use super::{
     Exit, complain,
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     app::{Opened, StartError},
     observe::start_log,
-    settings::{Environment, Flags, Settings, parse_duration},
+    settings::{Confine, Environment, Flags, Settings, parse_duration},
     source::SYSTEM_FILE,
 };
 
@@ -44,6 +44,9 @@ pub(super) struct Serve {
     /// Take a policy file even if another unprivileged user could change it
     #[arg(long)]
     insecure_policy_permissions: bool,
+    /// Keep all rights of the user, instead of giving up what a proxy does not need
+    #[arg(long)]
+    no_confine: bool,
 }
 
 impl Serve {
@@ -60,7 +63,15 @@ impl Serve {
             Ok(opened) => opened,
             Err(error) => return cannot_start(&error),
         };
-        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        // Asked for before confinement, which hides the files that limits of containers are in.
+        let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        // Threads inherit it, so it comes before the first of them.
+        match opened.confinement() {
+            Confine::Confined => say(&format!("exeat: {}", opened.confine())),
+            Confine::Unconfined => say("exeat: not confined (--no-confine)"),
+        }
+        let runtime = match Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+        {
             Ok(runtime) => runtime,
             Err(error) => {
                 return complain(&format!("cannot start: {error}"), Exit::Unavailable);
@@ -81,7 +92,7 @@ impl Serve {
             audit: self.audit,
             drain: self.drain,
             insecure_policy_permissions: self.insecure_policy_permissions,
-            no_confine: false,
+            no_confine: self.no_confine,
         }
     }
 }

@@ -135,12 +135,13 @@ impl PolicySource {
 
 fn places_of(path: &Path) -> Vec<PathBuf> {
     let Ok(steps) = walk(path) else {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let nearest = path.ancestors().skip(1).find(|directory| directory.is_dir());
-        let nearest = nearest.map(|directory| match directory.as_os_str().is_empty() {
-            true => PathBuf::from("."),
-            false => directory.to_owned(),
-        });
-        return nearest.into_iter().filter(|directory| directory.parent().is_some()).collect();
+        return nearest
+            .filter(|directory| directory.parent().is_some())
+            .map(Path::to_owned)
+            .into_iter()
+            .collect();
     };
     // A link to something beside or below it is swapped for another one beside or below it.
     let stays = |target: &Path| {

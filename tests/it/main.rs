@@ -16,6 +16,8 @@ mod audit;
 mod bench;
 mod cli;
 mod clients;
+#[cfg(target_os = "linux")]
+mod confine;
 mod connect;
 mod forward;
 mod host_forms;

@@ -1,0 +1,80 @@
+//! Giving up what a running proxy does not need, so that a fault in it opens nothing else.
+//!
+//! After [`confine`] the calling thread, and every thread it starts later, has no capabilities and
+//! cannot gain any; opens files only where [`Files`] says; and gets `EPERM` for the system calls
+//! that a proxy never makes. It cannot be undone, and there is no harm in doing it twice.
+//!
+//! Nothing here decides what is needed: that is `app`'s. What the kernel lacks is said and left
+//! out: a proxy that is less confined is better than none.
+
+#[cfg(target_os = "linux")]
+mod calls;
+#[cfg(target_os = "linux")]
+mod files;
+#[cfg(target_os = "linux")]
+mod privileges;
+
+use std::{fmt, path::PathBuf};
+
+/// Where files may still be opened: directories with all below them, or single files. What is not
+/// there is left out. What is open already stays open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// To be read.
+    pub read: Vec<PathBuf>,
+    /// To be written, and in directories to be created.
+    pub write: Vec<PathBuf>,
+}
+
+/// What is in force, and what is not and why. Displayed as one line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// The parts in force.
+    pub in_force: Vec<String>,
+    /// The parts that are not, each with the reason.
+    pub missing: Vec<String>,
+}
+
+/// Confines the calling thread and all that it starts. Call it before any other thread runs.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn confine(files: &Files) -> Confinement {
+    let mut confinement = Confinement::default();
+    // In this order: Landlock and seccomp want no_new_privs, and seccomp forbids the rest.
+    confinement.note("no new privileges", privileges::gain_none());
+    confinement.note("files", files::restrict(files));
+    confinement.note("capabilities", privileges::drop_capabilities());
+    confinement.note("system calls", calls::filter());
+    confinement
+}
+
+/// Confines nothing: only Linux is confined.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn confine(_: &Files) -> Confinement {
+    let mut confinement = Confinement::default();
+    confinement.note("everything", Err("only Linux is confined".into()));
+    confinement
+}
+
+impl Confinement {
+    fn note(&mut self, part: &str, done: Result<String, String>) {
+        match done {
+            Ok(how) => self.in_force.push(how),
+            Err(why) => self.missing.push(format!("{part} ({why})")),
+        }
+    }
+}
+
+impl fmt::Display for Confinement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.in_force.as_slice() {
+            [] => f.write_str("not confined")?,
+            parts => write!(f, "confined: {}", parts.join(", "))?,
+        }
+        match self.missing.as_slice() {
+            [] => Ok(()),
+            parts => write!(f, "; not restricted: {}", parts.join(", ")),
+        }
+    }
+}
