@@ -16,7 +16,6 @@ use std::{
 };
 
 use tokio::{
-    net::TcpListener,
     sync::{Notify, mpsc, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -26,13 +25,12 @@ use self::reload::Reloader;
 use crate::{
     observe::AuditEnd,
     policy::{Egress, Policy, Problem},
-    proxy::{Context, listen},
+    proxy::Context,
     source::{self, PolicySource, Snapshot},
 };
 
-/// A proxy that listens but does not accept yet; made by [`Opened::start`].
+/// A proxy that accepts, and has shown that it refuses; made by [`Opened::start`].
 pub struct App {
-    listener: TcpListener,
     address: SocketAddr,
     context: Arc<Context>,
     policies: watch::Sender<Arc<Policy>>,
@@ -83,11 +81,7 @@ impl App {
     /// Serves until `shutdown` is ready, then lets work finish. `hangup` is notified to read the
     /// policy at once and to reopen the audit file.
     pub async fn run(self, shutdown: impl Future<Output = ()>, hangup: Arc<Notify>) {
-        let Self {
-            listener, context, policies, egress, source, snapshot, audit_end, drain, ..
-        } = self;
-        let tasks = context.tasks.clone();
-        tasks.spawn(listen(listener, Arc::clone(&context)));
+        let Self { context, policies, egress, source, snapshot, audit_end, drain, .. } = self;
         let force = Arc::new(Notify::new());
         let (news, mut changes) = mpsc::channel(1);
         let watching = source::watch(Arc::clone(&source), snapshot, Arc::clone(&force), news);

@@ -24,7 +24,7 @@ use crate::{
     dns::{DnsStartError, Resolver},
     observe::{Audit, AuditError, AuditOutput, Counters},
     policy::{Egress, Policy, Ruleset},
-    proxy::{Bound, Context, ListenError},
+    proxy::{Bound, Context, ListenError, ProbeSlot, SelfTestError, listen_tested},
     requirements::{Applied, Rejected},
     settings::{AuditTarget, Confine, Listen, Permissions, Settings},
     source::{LocateError, PolicySource, ReadError, Snapshot},
@@ -75,6 +75,9 @@ pub enum StartError {
     /// The policy has errors.
     #[error("policy {} cannot be used", .0.source.path())]
     Rejected(Box<Rejected>),
+    /// The proxy does not refuse what it must.
+    #[error(transparent)]
+    SelfTest(#[from] SelfTestError),
 }
 
 impl Opened {
@@ -126,12 +129,17 @@ impl Opened {
         self.settings.confine
     }
 
-    /// Puts everything together. Must be called inside a runtime.
+    /// Puts everything together, starts to accept, and has seen a refusal. Must be called inside a
+    /// runtime.
     ///
     /// # Errors
     ///
-    /// The runtime cannot watch the listening socket.
-    pub fn start(self) -> Result<App, StartError> {
+    /// The runtime cannot watch the listening socket, or what must be refused is not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves tasks behind that end with the runtime.
+    pub async fn start(self) -> Result<App, StartError> {
         let Self { settings, source, snapshot, applied, bound, own, resolver, audit } = self;
         let summary = summary(&source, &applied);
         let Applied { ruleset, warnings, .. } = applied;
@@ -167,9 +175,10 @@ impl Opened {
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             requests: AtomicU64::new(0),
+            probe: ProbeSlot::default(),
         });
+        listen_tested(listener, address, &context).await?;
         Ok(App {
-            listener,
             address,
             context,
             policies,

@@ -27,7 +27,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no, 64 usage, \
-    69 a socket or the audit file cannot be had, 78 the policy or the settings are wrong";
+    69 a socket or the audit file cannot be had, 70 the self-test failed, 78 the policy or the settings are wrong";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -57,6 +57,8 @@ enum Exit {
     Usage = 64,
     /// A socket or file that is needed cannot be had (`EX_UNAVAILABLE`).
     Unavailable = 69,
+    /// The proxy does not do what it must (`EX_SOFTWARE`).
+    Software = 70,
     /// The policy or the settings are wrong (`EX_CONFIG`).
     Config = 78,
 }
@@ -111,6 +113,7 @@ impl From<Exit> for ExitCode {
             Exit::No => 1,
             Exit::Usage => 64,
             Exit::Unavailable => 69,
+            Exit::Software => 70,
             Exit::Config => 78,
         })
     }

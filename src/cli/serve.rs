@@ -102,7 +102,7 @@ fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
 }
 
 async fn serve(opened: Opened) -> Exit {
-    let app = match opened.start() {
+    let app = match opened.start().await {
         Ok(app) => app,
         Err(error) => return cannot_start(&error),
     };
@@ -130,6 +130,7 @@ fn cannot_start(error: &StartError) -> Exit {
         | StartError::Dns(_)
         | StartError::Interfaces(_)
         | StartError::Listen(_) => complain(error, Exit::Unavailable),
+        StartError::SelfTest(_) => complain(error, Exit::Software),
     }
 }
 

@@ -61,14 +61,20 @@ enum Message {
 const BATCH_BYTES: usize = 64 << 10;
 
 impl Audit {
+    /// Takes records and writes none.
+    #[must_use]
+    pub fn off(counters: Arc<Counters>) -> Self {
+        Self { queue: None, reopen: Arc::default(), counters }
+    }
+
     /// Starts the writer.
     #[must_use]
     pub fn start(output: AuditOutput, queue: usize, counters: Arc<Counters>) -> (Self, AuditEnd) {
-        let reopen = Arc::new(AtomicBool::new(false));
         let (ended, end) = oneshot::channel();
         let Some(output) = output.0 else {
-            return (Self { queue: None, reopen, counters }, AuditEnd(end));
+            return (Self::off(counters), AuditEnd(end));
         };
+        let reopen = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = mpsc::channel(queue);
         let writer = Writer {
             receiver,

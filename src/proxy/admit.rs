@@ -44,11 +44,11 @@ pub(super) fn admit(
     match policy.decide(authority) {
         Ok(permit) => {
             let abort = context.abort.clone();
-            let trail = Trail::begin(context.audit.clone(), subject, permit.rule(), abort);
+            let trail = Trail::begin(client.audit().clone(), subject, permit.rule(), abort);
             Ok(Admission { policy, permit, trail })
         }
         Err(denial) => {
-            Trail::refuse(&context.audit, subject, denial.into());
+            Trail::refuse(client.audit(), subject, denial.into());
             Err(Refusal::Denied { authority: authority.clone(), denial, policy })
         }
     }

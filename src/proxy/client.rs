@@ -11,8 +11,9 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{context::Context, gate::Report, head::HeadError};
+use super::{context::Context, gate::Report, head::HeadError, self_test::Probe};
 use crate::{
+    observe::Audit,
     policy::{Permit, Policy},
     upstream::Origin,
 };
@@ -27,6 +28,8 @@ pub(super) struct Client {
     bound: Mutex<Option<Origin>>,
     /// Gives the place back when the last tunnel or request is gone.
     _slot: OwnedSemaphorePermit,
+    /// It is the proxy itself. Dropped last, to tell that the place is free.
+    probe: Option<Probe>,
 }
 
 /// What the gate found out about a head.
@@ -44,6 +47,7 @@ impl Client {
         address: SocketAddr,
         slot: OwnedSemaphorePermit,
     ) -> Self {
+        let probe = context.probe.take(address);
         Self {
             context,
             address,
@@ -51,6 +55,7 @@ impl Client {
             heads: AtomicU64::new(0),
             bound: Mutex::new(None),
             _slot: slot,
+            probe,
         }
     }
 
@@ -60,6 +65,11 @@ impl Client {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its requests are recorded.
+    pub(super) fn audit(&self) -> &Audit {
+        self.probe.as_ref().map_or(&self.context.audit, |probe| &probe.audit)
     }
 
     pub(super) fn report(&self) -> &Arc<Report> {
@@ -81,12 +91,13 @@ impl Client {
     }
 
     /// Whether this client may use the proxy: it is listed, and a policy that forbids listening
-    /// beyond loopback leaves only loopback.
+    /// beyond loopback leaves only loopback. The self-test may.
     pub(super) fn is_listed(&self, policy: &Policy) -> bool {
         let address = self.address.ip().to_canonical();
         let loopback_only = policy.ruleset().allow_non_loopback_proxy == Some(false);
-        (address.is_loopback() || !loopback_only)
-            && self.context.clients.iter().any(|range| range.contains(&address))
+        let listed = (address.is_loopback() || !loopback_only)
+            && self.context.clients.iter().any(|range| range.contains(&address));
+        listed || self.probe.is_some()
     }
 
     /// Keeps an origin connection for this client alone.

@@ -130,5 +130,5 @@ fn record_refusal(
     };
     let subject = subject(client, protocol, request.method(), &authority, policy);
     let refused = Refused { reason, source: "proxy_state", rule: None };
-    Trail::refuse(&client.context().audit, subject, refused);
+    Trail::refuse(client.audit(), subject, refused);
 }

@@ -1,14 +1,18 @@
 //! What every connection of a proxy shares.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::self_test::Probe;
 use crate::{
     dns::Resolver,
     observe::{Audit, Counters},
@@ -43,7 +47,13 @@ pub struct Context {
     pub abort: CancellationToken,
     /// How many requests there were.
     pub requests: AtomicU64,
+    /// The self-test's connection until it is accepted.
+    pub probe: ProbeSlot,
 }
+
+/// Holds at most one connection, which is taken once.
+#[derive(Default)]
+pub struct ProbeSlot(Mutex<Option<Probe>>);
 
 impl Context {
     /// The policy of this moment: load it once per request.
@@ -53,5 +63,17 @@ impl Context {
 
     pub(super) fn next_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl ProbeSlot {
+    pub(super) fn put(&self, probe: Probe) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(probe);
+    }
+
+    /// The self-test, if that is where a connection comes from.
+    pub(super) fn take(&self, address: SocketAddr) -> Option<Probe> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.take_if(|probe| probe.address == address)
     }
 }

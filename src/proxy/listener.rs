@@ -94,7 +94,7 @@ impl Bound {
 /// # Cancel safety
 ///
 /// Dropping the future stops accepting; connections go on.
-pub async fn listen(listener: TcpListener, context: Arc<Context>) {
+pub(super) async fn listen(listener: TcpListener, context: Arc<Context>) {
     let slots = Arc::new(Semaphore::new(context.limits.connections));
     loop {
         let accepted = tokio::select! {

@@ -1,6 +1,6 @@
 //! The data path: a client's connection in, a tunnel or a forwarded request out.
 //!
-//! The main path: [`listen`] accepts, `connection` serves, `gate` lets only checked heads pass,
+//! The main path: [`listen_tested`] accepts once it has seen a refusal, `connection` serves, `gate` lets only checked heads pass,
 //! `connect` and `forward` ask the policy through `admit`, `tunnel` and `body` move the bytes,
 //! `refusal` says no. Nothing here decides who may go where.
 
@@ -20,7 +20,9 @@ mod listener;
 #[cfg(test)]
 mod properties;
 mod refusal;
+mod self_test;
 mod tunnel;
 
-pub use context::Context;
-pub use listener::{Bound, ListenError, listen};
+pub use context::{Context, ProbeSlot};
+pub use listener::{Bound, ListenError};
+pub use self_test::{SelfTestError, listen_tested};

@@ -28,5 +28,6 @@ mod patterns;
 mod permissions;
 mod policy_files;
 mod reload;
+mod self_test;
 mod support;
 mod system_file;
