@@ -26,10 +26,12 @@
 //! | [`cli`] | one file a subcommand | |
 //!
 //! Arrows run one way, each module importing only what stands above it; `tests/layers.rs` keeps it
-//! so. Foreign crates have a home each: clap in `cli`, hickory in `dns`, landlock and seccompiler in `confine`, psl and idna behind
-//! `policy` and `net`, globset in `cli::bench`. Some have two: toml (`policy::document` with
-//! `policy::lift`, `settings::file`), hyper (`proxy` for clients, `upstream` for origins) and
-//! regex-automata (`policy::automaton`, and `cli::bench` to compare with).
+//! so. Foreign crates have a home each: clap in `cli`, hickory in `dns`, psl and idna behind
+//! `policy` and `net`, landlock and seccompiler in `confine`, globset in `cli::bench`. Some have
+//! two: toml (`policy::document` with `policy::lift`, `settings::file`), hyper (`proxy` for clients,
+//! `upstream` for origins), rustix (`confine`, `source::trust`) and regex-automata
+//! (`policy::automaton`, and `cli::bench` to compare with). `unsafe` is denied but in
+//! `confine::notify`.
 //!
 //! # Invariants
 //!
@@ -50,7 +52,7 @@
 //!
 //! # The main path, in ten files
 //!
-//! `main.rs` → `cli/serve.rs` → `app/mod.rs` → `proxy/listener.rs` → `proxy/connection.rs` →
+//! `main.rs` → `cli/serve.rs` → `app/open.rs` → `proxy/listener.rs` → `proxy/connection.rs` →
 //! `proxy/connect.rs` → `proxy/admit.rs` → `policy/evaluate.rs` → `upstream/dial.rs` →
 //! `proxy/tunnel.rs`.
 

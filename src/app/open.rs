@@ -41,6 +41,7 @@ pub struct Opened {
     own: Vec<(IpAddr, IpNet)>,
     resolver: Resolver,
     audit: AuditOutput,
+    counters: Arc<Counters>,
 }
 
 /// Why a proxy cannot start.
@@ -106,7 +107,8 @@ impl Opened {
         let own = own_networks()?;
         let resolver = Resolver::new(&settings.dns, settings.timeouts.dns)?;
         let audit = AuditOutput::open(&settings.audit)?;
-        Ok(Self { settings, source, snapshot, applied, bound, own, resolver, audit })
+        let counters = Arc::default();
+        Ok(Self { settings, source, snapshot, applied, bound, own, resolver, audit, counters })
     }
 
     /// Gives up everything that the proxy will not need, and says what that is. To be called before
@@ -120,7 +122,21 @@ impl Opened {
             AuditTarget::File(path) => audit_places(path),
             AuditTarget::Off | AuditTarget::Stderr | AuditTarget::Stdout => Vec::new(),
         };
-        confine(&Files { read: self.source.places(), write })
+        let counters = Arc::clone(&self.counters);
+        let refused = move |number| {
+            counters.calls_refused.increment();
+            // Whoever tries once may try without end: the log must not grow with it.
+            let times = counters.calls_refused.get();
+            if times.is_power_of_two() {
+                tracing::error!(
+                    number,
+                    times,
+                    "this process made a system call that a proxy never makes, and was refused: \
+                     it may be under attack"
+                );
+            }
+        };
+        confine(&Files { read: self.source.places(), write }, refused)
     }
 
     /// Whether the operator wants it confined.
@@ -140,7 +156,8 @@ impl Opened {
     ///
     /// Dropping the future leaves tasks behind that end with the runtime.
     pub async fn start(self) -> Result<App, StartError> {
-        let Self { settings, source, snapshot, applied, bound, own, resolver, audit } = self;
+        let Self { settings, source, snapshot, applied, bound, own, resolver, audit, counters } =
+            self;
         let summary = summary(&source, &applied);
         let Applied { ruleset, warnings, .. } = applied;
         let address = bound.address();
@@ -152,7 +169,6 @@ impl Opened {
             ..settings.egress()
         };
         let listener = bound.into_listener()?;
-        let counters = Arc::new(Counters::default());
         let (audit, audit_end) = Audit::start(audit, settings.audit_queue, Arc::clone(&counters));
         let policy = Policy::new(ruleset, egress.clone(), 1);
         let (policies, policy) = watch::channel(Arc::new(policy));

@@ -2,29 +2,96 @@
 //!
 //! A list of what is forbidden rather than of what is needed: a C library or an architecture with
 //! another way to wait or to allocate must not break the proxy. The kernel remembers which calls
-//! pass whatever their arguments, so that the list costs the data path nothing (since Linux 5.11).
+//! pass whatever their arguments, and does not walk the list for them (since Linux 5.11).
 //!
-//! What fails is not counted here. A filter keeps no numbers, and one that asks a process for each
-//! answer would be a second thing to trust.
+//! What is forbidden is heard of: a thread of its own answers each of these calls and tells. It
+//! lives as long as the process, and is under a filter that needs no answer.
+
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    sync::mpsc::{Receiver, channel},
+    thread,
+};
 
 use seccompiler::{
     BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch, apply_filter_all_threads,
+    SeccompFilter, SeccompRule, TargetArch, apply_filter,
 };
 
-/// Forbids the calls to all threads.
-pub(super) fn filter() -> Result<String, String> {
+use super::notify::Listener;
+
+/// Forbids the calls to this thread and all that it starts; `refused` hears the number of each
+/// one that is tried.
+pub(super) fn filter(refused: impl Fn(i32) + Send + 'static) -> Result<String, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|_| "no filter for this kind of processor".to_owned())?;
-    let programs = programs(arch).map_err(|error| error.to_string())?;
-    for program in &programs {
-        apply_filter_all_threads(program).map_err(|error| error.to_string())?;
+    let (forbidden, rest) = programs(arch).map_err(|error| error.to_string())?;
+    for program in &rest {
+        apply_filter(program).map_err(|error| error.to_string())?;
     }
-    Ok("seccomp".into())
+    let (listener, listening) = channel();
+    let quiet = forbidden.clone();
+    thread::Builder::new()
+        .name("exeat-refuser".into())
+        .spawn(move || answer(&listening, &quiet, &refused))
+        .map_err(|error| error.to_string())?;
+    match Listener::install(told(&forbidden)) {
+        Ok(installed) => {
+            listener.send(installed).map_err(|error| error.to_string())?;
+            Ok("seccomp".into())
+        }
+        // Somebody outside listens already, or the kernel is too old to tell.
+        Err(error) => {
+            apply_filter(&forbidden).map_err(|error| error.to_string())?;
+            Ok(format!("seccomp (refusals are not counted: {error})"))
+        }
+    }
 }
 
-fn programs(arch: TargetArch) -> Result<Vec<BpfProgram>, Error> {
-    let mut forbidden: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
+/// Refuses whatever is heard of, to the end of the process.
+fn answer(listening: &Receiver<Listener>, quiet: &BpfProgram, refused: &impl Fn(i32)) {
+    // Without a listener there is nothing to do; without a filter of its own the thread does not
+    // go on, and the kernel refuses in its place.
+    let Ok(listener) = listening.recv() else { return };
+    if apply_filter(quiet).is_err() {
+        return;
+    }
+    loop {
+        match listener.next() {
+            Ok(call) => {
+                // The thread may have been interrupted, and does not wait.
+                listener.refuse(&call).ok();
+                refused(call.number);
+            }
+            // The same, before it was heard of.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Interrupted) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The same program, but what it forbids is told.
+fn told(program: &BpfProgram) -> Vec<libc::sock_filter> {
+    let tell = |k| if k == FORBID { libc::SECCOMP_RET_USER_NOTIF } else { k };
+    let instruction = |from: &seccompiler::sock_filter| libc::sock_filter {
+        code: from.code,
+        jt: from.jt,
+        jf: from.jf,
+        k: if from.code == RETURN { tell(from.k) } else { from.k },
+    };
+    program.iter().map(instruction).collect()
+}
+
+/// `BPF_RET | BPF_K`.
+const RETURN: u16 = 0x06;
+
+/// What the program returns for a forbidden call.
+const FORBID: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
+
+/// What is forbidden, and what stands beside it.
+fn programs(arch: TargetArch) -> Result<(BpfProgram, Vec<BpfProgram>), Error> {
+    let mut forbidden: BTreeMap<i64, Vec<SeccompRule>> =
         NEVER.iter().chain(NEVER_OLD).map(|call| (*call, Vec::new())).collect();
     for (call, conditions) in SOMETIMES {
         let rule = conditions.iter().map(Argument::condition).collect::<Result<_, _>>()?;
@@ -37,11 +104,11 @@ fn programs(arch: TargetArch) -> Result<Vec<BpfProgram>, Error> {
     };
     // Its flags are in memory, where no filter sees them; libraries fall back to clone.
     let clone3 = [(libc::SYS_clone3, Vec::new())].into();
-    let mut programs = vec![forbid(forbidden, libc::EPERM)?, forbid(clone3, libc::ENOSYS)?];
+    let mut rest = vec![forbid(clone3, libc::ENOSYS)?];
     if arch == TargetArch::x86_64 {
-        programs.push(no_x32());
+        rest.push(no_x32());
     }
-    Ok(programs)
+    Ok((forbid(forbidden, libc::EPERM)?, rest))
 }
 
 /// The second set of numbers for the same calls that some kernels have (`__X32_SYSCALL_BIT`).
@@ -52,9 +119,8 @@ fn no_x32() -> BpfProgram {
         statement(0x20, 0, 0),
         // BPF_JMP | BPF_JGE | BPF_K: on to the next, or over it.
         statement(0x35, 1, 0x4000_0000),
-        // BPF_RET | BPF_K: SECCOMP_RET_ERRNO with the number, SECCOMP_RET_ALLOW.
-        statement(0x06, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs()),
-        statement(0x06, 0, libc::SECCOMP_RET_ALLOW),
+        statement(RETURN, 0, FORBID),
+        statement(RETURN, 0, libc::SECCOMP_RET_ALLOW),
     ]
 }
 
@@ -98,8 +164,8 @@ const SOMETIMES: &[(i64, &[Argument])] = &[
     (libc::SYS_mprotect, &[Argument::Has(2, libc::PROT_EXEC)]),
     (libc::SYS_pkey_mprotect, &[Argument::Has(2, libc::PROT_EXEC)]),
     // Typing into the terminal it was started from.
-    (libc::SYS_ioctl, &[Argument::Is(1, libc::TIOCSTI)]),
-    (libc::SYS_ioctl, &[Argument::Is(1, libc::TIOCLINUX)]),
+    (libc::SYS_ioctl, &[Argument::Is(1, TIOCSTI)]),
+    (libc::SYS_ioctl, &[Argument::Is(1, TIOCLINUX)]),
 ];
 
 /// Forbidden on every architecture.
@@ -116,7 +182,7 @@ const NEVER: &[i64] = &[
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_process_madvise,
-    libc::SYS_process_mrelease,
+    PROCESS_MRELEASE,
     libc::SYS_ptrace,
     libc::SYS_kcmp,
     libc::SYS_setpriority,
@@ -136,7 +202,7 @@ const NEVER: &[i64] = &[
     libc::SYS_keyctl,
     libc::SYS_request_key,
     libc::SYS_memfd_create,
-    libc::SYS_memfd_secret,
+    MEMFD_SECRET,
     libc::SYS_fanotify_init,
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
@@ -173,7 +239,7 @@ const NEVER: &[i64] = &[
     // What Landlock leaves open, and what no audit file needs.
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
-    libc::SYS_fchmodat2,
+    FCHMODAT2,
     libc::SYS_fchown,
     libc::SYS_fchownat,
     libc::SYS_fremovexattr,
@@ -236,7 +302,16 @@ const NEVER_OLD: &[i64] = &[
     libc::SYS_utimes,
     libc::SYS_vfork,
 ];
+/// renameat and kexec_file_load.
 #[cfg(target_arch = "aarch64")]
-const NEVER_OLD: &[i64] = &[libc::SYS_kexec_file_load, libc::SYS_renameat];
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const NEVER_OLD: &[i64] = &[38, 294];
+#[cfg(target_arch = "riscv64")]
 const NEVER_OLD: &[i64] = &[];
+
+// What libc does not name, or not by the same type, for every target. Calls since Linux 5.1 have
+// one number on all of them.
+const MEMFD_SECRET: i64 = 447;
+const PROCESS_MRELEASE: i64 = 448;
+const FCHMODAT2: i64 = 452;
+const TIOCSTI: u64 = 0x5412;
+const TIOCLINUX: u64 = 0x541c;

@@ -4,7 +4,10 @@
 //! Rules hold for directories with all below them, so that a file may be replaced by renaming
 //! another over it. Rights of newer kernels are asked for, and left out on older ones.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset,
@@ -25,7 +28,10 @@ pub(super) fn restrict(files: &Files) -> Result<String, String> {
         (
             RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced,
             LandlockStatus::Available { effective_abi, .. },
-        ) => Ok(format!("Landlock {effective_abi:?} ({})", summary(files))),
+        ) => {
+            let version = format!("{effective_abi:?}");
+            Ok(format!("Landlock ABI {} ({})", version.trim_start_matches('V'), summary(files)))
+        }
         (_, LandlockStatus::NotEnabled) => Err("Landlock is off in this kernel".into()),
         (_, LandlockStatus::NotImplemented) => Err("this kernel has no Landlock".into()),
         (RulesetStatus::NotEnforced, LandlockStatus::Available { .. }) => {
@@ -67,7 +73,7 @@ fn allow(
 }
 
 fn summary(files: &Files) -> String {
-    let list = |verb: &str, paths: &[std::path::PathBuf]| match paths {
+    let list = |verb: &str, paths: &[PathBuf]| match paths {
         [] => format!("{verb} no file"),
         paths => {
             let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();

@@ -2,15 +2,19 @@
 //!
 //! After [`confine`] the calling thread, and every thread it starts later, has no capabilities and
 //! cannot gain any; opens files only where [`Files`] says; and gets `EPERM` for the system calls
-//! that a proxy never makes. It cannot be undone, and there is no harm in doing it twice.
+//! that a proxy never makes. It cannot be undone.
 //!
 //! Nothing here decides what is needed: that is `app`'s. What the kernel lacks is said and left
 //! out: a proxy that is less confined is better than none.
 
 #[cfg(target_os = "linux")]
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
 mod calls;
 #[cfg(target_os = "linux")]
 mod files;
+#[cfg(target_os = "linux")]
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
+mod notify;
 #[cfg(target_os = "linux")]
 mod privileges;
 
@@ -35,23 +39,28 @@ pub struct Confinement {
     pub missing: Vec<String>,
 }
 
-/// Confines the calling thread and all that it starts. Call it before any other thread runs.
+/// Confines the calling thread and all that it starts. Call it before any other thread runs, and
+/// once. `refused` hears the number of each system call that was tried in vain, on a thread of its
+/// own.
 #[cfg(target_os = "linux")]
 #[must_use]
-pub fn confine(files: &Files) -> Confinement {
+pub fn confine(files: &Files, refused: impl Fn(i32) + Send + 'static) -> Confinement {
     let mut confinement = Confinement::default();
     // In this order: Landlock and seccomp want no_new_privs, and seccomp forbids the rest.
     confinement.note("no new privileges", privileges::gain_none());
     confinement.note("files", files::restrict(files));
     confinement.note("capabilities", privileges::drop_capabilities());
-    confinement.note("system calls", calls::filter());
+    #[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
+    confinement.note("system calls", calls::filter(refused));
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
+    confinement.note("system calls", Err("no filter for this kind of processor".into()));
     confinement
 }
 
 /// Confines nothing: only Linux is confined.
 #[cfg(not(target_os = "linux"))]
 #[must_use]
-pub fn confine(_: &Files) -> Confinement {
+pub fn confine(_: &Files, _: impl Fn(i32) + Send + 'static) -> Confinement {
     let mut confinement = Confinement::default();
     confinement.note("everything", Err("only Linux is confined".into()));
     confinement

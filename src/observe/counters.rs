@@ -9,6 +9,8 @@ pub struct Counters {
     pub audit_dropped: Counter,
     /// Connections turned away at the limit.
     pub connections_refused: Counter,
+    /// System calls that the process was refused, because a proxy never makes them.
+    pub calls_refused: Counter,
     /// Policies taken into force after the first.
     pub reloads: Counter,
     /// Changed policies that could not be read or compiled.

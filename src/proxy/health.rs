@@ -29,6 +29,7 @@ pub(super) fn answer(
         },
         "audit": { "dropped": counters.audit_dropped.get() },
         "connections": { "refused": counters.connections_refused.get() },
+        "confinement": { "calls_refused": counters.calls_refused.get() },
     });
     let mut response = Response::new(ReplyBody::Text(Full::new(Bytes::from(format!("{body}\n")))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -218,6 +218,9 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+        // Nothing that any test does may be what a proxy never does.
+        let confined = !self.log().contains("a system call that a proxy never makes");
+        assert!(confined || std::thread::panicking(), "{}", self.log());
     }
 }
 
