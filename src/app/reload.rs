@@ -32,6 +32,12 @@ impl Reloader {
     pub(super) async fn take(&self, change: Result<Snapshot, ReadError>) {
         let snapshot = match change {
             Ok(snapshot) => snapshot,
+            Err(error) if error.is_forbidden() => {
+                return self.keep_old(&format!(
+                    "{error}: a confined proxy reads only where its files were at the start, as \
+                     its first line says; restart it if they have moved"
+                ));
+            }
             Err(error) => return self.keep_old(&error),
         };
         let egress = self.egress.clone();

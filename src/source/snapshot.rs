@@ -49,6 +49,18 @@ pub enum ReadError {
     Unreadable(PathBuf, #[source] io::Error),
 }
 
+impl ReadError {
+    /// The system forbids it, by the rights of the user or by what the process has given up.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        match self {
+            #[cfg(unix)]
+            Self::Distrusted(..) => false,
+            Self::Unreadable(_, error) => error.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+}
+
 /// Enough of a file's metadata to tell that it is another one, or was written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp(Vec<Option<(Identity, u64, Option<SystemTime>)>>);

@@ -61,6 +61,27 @@ async fn the_flag_leaves_it_out() {
     assert!(threads(&proxy, "Seccomp").iter().all(|found| found == mode));
 }
 
+#[tokio::test]
+async fn a_policy_that_moves_elsewhere_is_reported() {
+    let proxy = ProxyBuilder::new("allowed_domains = [\"a.test\"]").start().await;
+    if !proxy.log().contains("Landlock ABI") {
+        println!("skipped: this kernel has no Landlock");
+        return;
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let policy = elsewhere.path().join("requirements.toml");
+    fs::copy(proxy.path("requirements.toml"), &policy).unwrap();
+    std::os::unix::fs::symlink(&policy, proxy.path("link")).unwrap();
+    fs::rename(proxy.path("link"), proxy.path("requirements.toml")).unwrap();
+    proxy.signal("HUP");
+    eventually("the report", || {
+        let log = proxy.log();
+        (log.contains("stays in force") && log.contains("restart it")).then_some(())
+    })
+    .await;
+    assert_eq!(proxy.health().await["policy"]["generation"], 1);
+}
+
 #[test]
 fn a_confined_process_reaches_nothing_else() {
     if let Some(stage) = std::env::var_os(STAGE) {
