@@ -268,6 +268,37 @@ mod tests {
         assert_eq!(judged(&trust, &file), "trusted");
     }
 
+    /// POSIX access lists, as Linux keeps them: a version, then a tag, rights and an id each.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_access_list_is_no_private_group() {
+        use rustix::{
+            fs::{XattrFlags, setxattr},
+            io::Errno,
+        };
+        const NOBODY: u32 = u32::MAX;
+        let (_directory, file, mut trust) = stage();
+        let metadata = fs::metadata(&file).unwrap();
+        trust.private_groups = vec![metadata.gid()];
+        // Owner, a user by number, group, mask, others.
+        let entries =
+            [(1, 6, NOBODY), (2, 6, 4242), (4, 4, NOBODY), (16, 6, NOBODY), (32, 4, NOBODY)];
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, rights, id) in entries {
+            list.extend(u16::to_le_bytes(tag));
+            list.extend(u16::to_le_bytes(rights));
+            list.extend(u32::to_le_bytes(id));
+        }
+        match setxattr(&file, "system.posix_acl_access", &list, XattrFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::NOTSUP) => return,
+            Err(error) => panic!("{error}"),
+        }
+        // The mask stands where the rights of the group do.
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o664);
+        assert!(judged(&trust, &file).contains("can be written by group "));
+    }
+
     #[test]
     fn links_are_judged_by_where_they_lead() {
         let (directory, file, trust) = stage();

@@ -11,11 +11,15 @@ use std::{
     sync::mpsc,
 };
 
-use exeat::confine::{Files, confine};
+use exeat::{
+    app::Opened,
+    confine::{Files, confine},
+    settings::{Environment, Flags, Settings, SettingsFile},
+};
 use rustix::process::{getppid, test_kill_process};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Proxy, ProxyBuilder, eventually};
+use crate::support::{PATIENCE, Proxy, ProxyBuilder, eventually, exchange};
 
 /// Where the confined process of these tests may go.
 const STAGE: &str = "EXEAT_TEST_STAGE";
@@ -92,15 +96,60 @@ fn a_confined_process_reaches_nothing_else() {
         fs::create_dir(stage.path().join(name)).unwrap();
         fs::write(stage.path().join(name).join("file"), "there").unwrap();
     }
+    let said = alone("confine::a_confined_process_reaches_nothing_else", stage.path());
+    assert!(said.contains("confined: no_new_privs"), "{said}");
+}
+
+#[test]
+fn what_is_refused_is_counted() {
+    if let Some(stage) = std::env::var_os(STAGE) {
+        return counting(Path::new(&stage));
+    }
+    let stage = tempfile::tempdir().unwrap();
+    alone("confine::what_is_refused_is_counted", stage.path());
+}
+
+/// Runs one test in a process of its own, which may then give everything up.
+fn alone(test: &str, stage: &Path) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "confine::a_confined_process_reaches_nothing_else", "--nocapture"])
-        .env(STAGE, stage.path())
+        .args(["--exact", test, "--nocapture"])
+        .env(STAGE, stage)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     print!("{said}");
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("confined: no_new_privs") && said.contains("1 passed"), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
+    said
+}
+
+/// A proxy that does once what no proxy does.
+fn counting(stage: &Path) {
+    let policy = stage.join("requirements.toml");
+    fs::write(&policy, "[experimental_network]\nenabled = true\n").unwrap();
+    let flags = Flags {
+        requirements: Some(policy.clone()),
+        listen: "127.0.0.1:0".parse().ok(),
+        audit: Some("off".into()),
+        ..Flags::default()
+    };
+    let settings = Settings::resolve(flags, Environment::default(), SettingsFile::default());
+    let opened = Opened::new(settings, &stage.join("none.toml")).unwrap();
+    let confinement = opened.confine().to_string();
+    println!("{confinement}");
+    assert_eq!(errno(fs::remove_file(policy)), EPERM);
+    if confinement.contains("not counted") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let app = opened.start().await.unwrap();
+        let ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while exchange(app.address(), ask).await.json()["confinement"]["calls_refused"] != 1 {
+            assert!(tokio::time::Instant::now() < deadline, "it is never counted");
+        }
+    });
 }
 
 /// Gives everything up, and tries.

@@ -24,7 +24,7 @@ mod host_forms;
 mod instructions;
 mod names;
 mod patterns;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod permissions;
 mod policy_files;
 mod reload;

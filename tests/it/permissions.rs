@@ -1,6 +1,12 @@
 //! Policy files that another unprivileged user could change are not taken, at the start and later.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use crate::support::{Proxy, ProxyBuilder, connect_to, eventually, exchange};
 
@@ -78,4 +84,47 @@ async fn the_flag_takes_any_file() {
     while exchange(proxy.address, &connect_to("b.test")).await.status == 403 {
         assert!(tokio::time::Instant::now() < deadline, "{}", proxy.log());
     }
+}
+
+/// As Kubernetes mounts a ConfigMap: everybody may write the directories, but the mount is read-only.
+#[test]
+fn a_read_only_mount_passes() {
+    let stage = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o mode=0777 none \"$1\" && mkdir -m 777 \"$1/..v1\" && \
+        printf '[experimental_network]\\nenabled = true\\n' > \"$1/..v1/requirements.toml\" && \
+        ln -s ..v1 \"$1/..data\" && \
+        ln -s ..data/requirements.toml \"$1/requirements.toml\" && \
+        mount -o \"remount,$2\" \"$1\" || exit 99
+        exec \"$3\" serve --listen 127.0.0.1:0 --audit off --requirements \"$1/requirements.toml\"";
+    // How it starts, or with which code it does not.
+    let start = |mode: &str| {
+        let mut child = Command::new("unshare")
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .arg(stage.path())
+            .args([mode, env!("CARGO_BIN_EXE_exeat")])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let mut said = Vec::new();
+        for line in lines {
+            let ready = line.contains("listening on");
+            said.push(line);
+            if ready {
+                child.kill().unwrap();
+                break;
+            }
+        }
+        (said.join("\n"), child.wait().unwrap().code())
+    };
+    let (said, code) = start("rw");
+    if code != Some(78) {
+        assert!(!said.contains("listening on"), "{said}");
+        println!("skipped: no mounts here: {said}");
+        return;
+    }
+    assert!(said.contains("(mode 0777) can be written by everyone"), "{said}");
+    let (said, _) = start("ro");
+    assert!(said.contains("listening on"), "{said}");
 }
