@@ -86,7 +86,7 @@ async fn the_flag_takes_any_file() {
     }
 }
 
-/// As Kubernetes mounts a ConfigMap: everybody may write the directories, but the mount is read-only.
+/// As Kubernetes mounts a map of files: everybody may write the directories, but the mount is read-only.
 #[test]
 fn a_read_only_mount_passes() {
     let stage = tempfile::tempdir().unwrap();
