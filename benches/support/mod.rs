@@ -23,10 +23,13 @@ pub enum Class {
     Miss,
     /// A rule matches it, four to six labels above.
     Deep,
+    /// One of [`globs`] matches it.
+    Glob,
 }
 
 impl Class {
-    pub const ALL: [Self; 4] = [Self::Hit, Self::Near, Self::Miss, Self::Deep];
+    pub const PLAIN: [Self; 4] = [Self::Hit, Self::Near, Self::Miss, Self::Deep];
+    pub const ALL: [Self; 5] = [Self::Hit, Self::Near, Self::Miss, Self::Deep, Self::Glob];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -34,6 +37,7 @@ impl Class {
             Self::Near => "near",
             Self::Miss => "miss",
             Self::Deep => "deep",
+            Self::Glob => "glob",
         }
     }
 }
@@ -98,6 +102,11 @@ pub fn patterns(names: &[String]) -> Vec<String> {
         .collect()
 }
 
+/// Twenty patterns with wildcards inside labels, to stand among others.
+pub fn globs() -> Vec<String> {
+    (0..20).map(|number| format!("region*-{number}.v{}.tunnel.example", number % 7)).collect()
+}
+
 /// A policy file that allows those patterns.
 pub fn policy_text(patterns: &[String]) -> String {
     let mut text = String::from("[experimental_network]\nenabled = true\nallowed_domains = [\n");
@@ -132,6 +141,10 @@ fn host(names: &[String], class: Class, dice: &mut Dice) -> String {
             None => format!("x{name}"),
         },
         Class::Miss => format!("www.{}-x.info", word(dice)),
+        Class::Glob => {
+            let number = dice.roll(20);
+            format!("region{}-{number}.v{}.tunnel.example", dice.roll(100), number % 7)
+        }
         Class::Deep => {
             let labels = 4 + dice.roll(3);
             (0..labels).map(|_| word(dice) + ".").collect::<String>() + name

@@ -208,7 +208,14 @@ impl DnsName {
     /// reserved for private use.
     #[must_use]
     pub fn is_in_local_zone(&self) -> bool {
-        self.labels() == 1 || LOCAL_ZONES.iter().any(|zone| is_in(self.as_bytes(), zone))
+        let name = self.as_bytes();
+        match name.iter().rposition(|byte| *byte == b'.') {
+            None => true,
+            Some(dot) => match name.get(dot + 1..).unwrap_or_default() {
+                b"arpa" => is_in(name, "home.arpa"),
+                last => LOCAL_ZONES.contains(&last),
+            },
+        }
     }
 
     /// Whether `inet_aton` and its relatives would read a text with this last label (in lower case)
@@ -224,19 +231,19 @@ impl DnsName {
 
 /// Zones that exist inside networks only: RFC 6761 §6.3, RFC 6762 §3 and appendix G, RFC 8375,
 /// ICANN's reservation of `.internal` (2024), and `localdomain` of hosts files.
-const LOCAL_ZONES: &[&str] = &[
-    "corp",
-    "home",
-    "home.arpa",
-    "internal",
-    "intranet",
-    "lan",
-    "local",
-    "localdomain",
-    "localdomain4",
-    "localdomain6",
-    "localhost",
-    "private",
+/// Beside these there is `home.arpa`.
+const LOCAL_ZONES: [&[u8]; 11] = [
+    b"corp",
+    b"home",
+    b"internal",
+    b"intranet",
+    b"lan",
+    b"local",
+    b"localdomain",
+    b"localdomain4",
+    b"localdomain6",
+    b"localhost",
+    b"private",
 ];
 
 impl fmt::Display for DnsName {

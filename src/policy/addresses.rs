@@ -38,7 +38,7 @@ impl Addresses {
     pub(super) fn matching(&self, address: IpAddr) -> Vec<Candidate> {
         let mut found = self.literals.get(&address).cloned().unwrap_or_default();
         if !self.globs.is_empty() {
-            found.extend(self.globs.matching(&address.to_string()));
+            self.globs.each(address.to_string().as_bytes(), |candidate| found.push(candidate));
         }
         found
     }

@@ -65,13 +65,13 @@ impl Automaton {
     }
 
     /// The place of the first that matches.
-    pub(super) fn first(&self, text: &str) -> Option<usize> {
+    pub(super) fn first(&self, text: &[u8]) -> Option<usize> {
         self.parts.iter().find_map(|part| part.first(text))
     }
 
-    /// The places of all that match, in order within each part.
-    pub(super) fn matching(&self, text: &str) -> impl Iterator<Item = usize> {
-        self.parts.iter().flat_map(|part| part.matching(text))
+    /// Hands out the places of all that match, in no order.
+    pub(super) fn each(&self, text: &[u8], mut take: impl FnMut(usize)) {
+        self.parts.iter().for_each(|part| part.each(text, &mut take));
     }
 
     fn add(&mut self, mut globs: Vec<Glob>, from: usize, most: usize, budget: &mut Budget) {
@@ -91,45 +91,44 @@ impl Automaton {
 }
 
 impl Part {
-    fn first(&self, text: &str) -> Option<usize> {
+    fn first(&self, text: &[u8]) -> Option<usize> {
         let place = match &self.engine {
             Engine::OneByOne(globs) => globs.iter().position(|glob| glob.matches(text)),
-            Engine::Together(_) => self.together(text).min(),
+            Engine::Together(dfa) => places(dfa, text).min(),
         };
         place.map(|place| self.from + place)
     }
 
-    fn matching(&self, text: &str) -> Vec<usize> {
-        let places: Vec<usize> = match &self.engine {
+    fn each(&self, text: &[u8], take: &mut impl FnMut(usize)) {
+        match &self.engine {
             Engine::OneByOne(globs) => {
-                let matching = globs.iter().enumerate().filter(|(_, glob)| glob.matches(text));
-                matching.map(|(place, _)| place).collect()
+                for (place, glob) in globs.iter().enumerate() {
+                    if glob.matches(text) {
+                        take(self.from + place);
+                    }
+                }
             }
-            Engine::Together(_) => self.together(text).collect(),
-        };
-        places.into_iter().map(|place| self.from + place).collect()
+            Engine::Together(dfa) => places(dfa, text).for_each(|place| take(self.from + place)),
+        }
     }
+}
 
-    /// The patterns that match the whole text, by their places in this part.
-    fn together(&self, text: &str) -> impl Iterator<Item = usize> {
-        let found = match &self.engine {
-            Engine::OneByOne(_) => None,
-            Engine::Together(dfa) => walk(dfa, text).map(|state| (dfa, state)),
-        };
-        found.into_iter().flat_map(|(dfa, state)| {
-            (0..dfa.match_len(state)).map(move |n| dfa.match_pattern(state, n).as_usize())
-        })
-    }
+/// The patterns that match the whole text, by their places among those of the automaton.
+fn places(dfa: &dense::DFA<Vec<u32>>, text: &[u8]) -> impl Iterator<Item = usize> {
+    let state = walk(dfa, text);
+    let found =
+        state.into_iter().flat_map(|state| (0..dfa.match_len(state)).map(move |n| (state, n)));
+    found.map(|(state, n)| dfa.match_pattern(state, n).as_usize())
 }
 
 /// The state at the end of the text, if anything matches the whole of it.
 fn walk(
     dfa: &dense::DFA<Vec<u32>>,
-    text: &str,
+    text: &[u8],
 ) -> Option<regex_automata::util::primitives::StateID> {
     let mut state = dfa.start_state(&start::Config::new().anchored(Anchored::Yes)).ok()?;
-    for byte in text.bytes() {
-        state = dfa.next_state(state, byte);
+    for byte in text {
+        state = dfa.next_state(state, *byte);
         if dfa.is_dead_state(state) {
             return None;
         }
@@ -174,14 +173,20 @@ mod tests {
         (0..globs.len()).filter(|place| globs[*place].matches(text)).collect()
     }
 
+    fn all(automaton: &Automaton, text: &str) -> Vec<usize> {
+        let mut found = Vec::new();
+        automaton.each(text.as_bytes(), |place| found.push(place));
+        found.sort_unstable();
+        found
+    }
+
     fn agree(globs: &[Glob], texts: &[String], mut budget: Budget) -> Result<(), TestCaseError> {
         let automaton = Automaton::new(globs.to_vec(), &mut budget);
         for text in texts {
             let expected = one_by_one(globs, text);
-            prop_assert_eq!(automaton.first(text), expected.first().copied(), "{}", text);
-            let mut found: Vec<_> = automaton.matching(text).collect();
-            found.sort_unstable();
-            prop_assert_eq!(found, expected, "{}", text);
+            let first = automaton.first(text.as_bytes());
+            prop_assert_eq!(first, expected.first().copied(), "{}", text);
+            prop_assert_eq!(all(&automaton, text), expected, "{}", text);
         }
         Ok(())
     }
@@ -207,9 +212,7 @@ mod tests {
         assert!(automaton.parts.len() > 1);
         assert!(Budget::for_policy().left - budget.left <= MOST);
         for text in ["abc", "zzz", "a-long-name.with.all-letters", ""] {
-            let mut found: Vec<_> = automaton.matching(text).collect();
-            found.sort_unstable();
-            assert_eq!(found, one_by_one(&globs, text), "{text}");
+            assert_eq!(all(&automaton, text), one_by_one(&globs, text), "{text}");
         }
     }
 
@@ -219,7 +222,7 @@ mod tests {
             (0..200).map(|n| Glob::new(Prefix::Body, &format!("host{n}-*.example.com"))).collect();
         let automaton = Automaton::new(globs, &mut Budget { left: MOST });
         assert!(matches!(automaton.parts.as_slice(), [Part { engine: Engine::Together(_), .. }]));
-        assert_eq!(automaton.first("host117-x.example.com"), Some(117));
-        assert_eq!(automaton.first("host117.example.com"), None);
+        assert_eq!(automaton.first(b"host117-x.example.com"), Some(117));
+        assert_eq!(automaton.first(b"host117.example.com"), None);
     }
 }

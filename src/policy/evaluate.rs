@@ -162,7 +162,9 @@ impl Policy {
     fn denying_rule(&self, host: &Host, verdict: Verdict) -> Option<RuleId> {
         let found = match (verdict, host) {
             (Verdict::Deny(rule), _) => return Some(rule),
-            (Verdict::Ask(ask), Host::Name(name)) => self.ruleset.table.denying(ask, name.as_str()),
+            (Verdict::Ask(ask), Host::Name(name)) => {
+                self.ruleset.table.denying(ask, name.as_bytes())
+            }
             (_, Host::Name(_)) => None,
             (_, Host::Ip(address)) => {
                 // A literal that embeds an IPv4 address is judged by that one too.
@@ -176,7 +178,7 @@ impl Policy {
 
     fn denying_address(&self, address: IpAddr, verdict: Verdict) -> Option<Candidate> {
         let glob = match verdict {
-            Verdict::Ask(ask) => self.ruleset.table.denying(ask, &address.to_string()),
+            Verdict::Ask(ask) => self.ruleset.table.denying(ask, address.to_string().as_bytes()),
             Verdict::Allow(_) | Verdict::Deny(_) | Verdict::Nothing => None,
         };
         self.deny.matching(address).into_iter().chain(glob).min()
@@ -184,12 +186,12 @@ impl Policy {
 
     /// Hands out the allows that match, in no order.
     fn each_allow(&self, host: &Host, verdict: Verdict, mut take: impl FnMut(Candidate)) {
-        let mut asked = |ask: AskId, text: &str| {
-            self.ruleset.table.allowing(ask, text).for_each(&mut take);
+        let mut asked = |ask: AskId, text: &[u8]| {
+            self.ruleset.table.each_allowing(ask, text, &mut take);
         };
         match (verdict, host) {
-            (Verdict::Ask(ask), Host::Name(name)) => asked(ask, name.as_str()),
-            (Verdict::Ask(ask), Host::Ip(address)) => asked(ask, &address.to_string()),
+            (Verdict::Ask(ask), Host::Name(name)) => asked(ask, name.as_bytes()),
+            (Verdict::Ask(ask), Host::Ip(address)) => asked(ask, address.to_string().as_bytes()),
             (Verdict::Allow(rule), _) => {
                 Candidate::portless(&self.ruleset.rules, rule).into_iter().for_each(&mut take);
             }

@@ -31,13 +31,12 @@ impl Glob {
 
     /// Whether the whole of `text` (a canonical host, addresses without brackets) matches.
     #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
-        let body = self.body.as_bytes();
-        let below = || matches_below(body, text.as_bytes());
+    pub fn matches(&self, text: impl AsRef<[u8]>) -> bool {
+        let (body, text) = (self.body.as_bytes(), text.as_ref());
         match self.prefix {
-            Prefix::Body => matches(body, text.as_bytes()),
-            Prefix::Below => below(),
-            Prefix::BodyAndBelow => matches(body, text.as_bytes()) || below(),
+            Prefix::Body => matches(body, text),
+            Prefix::Below => matches_below(body, text),
+            Prefix::BodyAndBelow => matches(body, text) || matches_below(body, text),
         }
     }
 
@@ -57,6 +56,12 @@ impl Glob {
         let wild = self.body.rfind(['*', '?']).unwrap_or(0);
         let end = self.body.get(wild..).and_then(|rest| rest.split_once('.'));
         end.map(|(_, end)| end).filter(|_| !self.is_over_address()).unwrap_or("")
+    }
+
+    /// What is left of it before the literal end, to be matched with what is left of the text.
+    pub(super) fn without_end(&self) -> Self {
+        let end = self.literal_end().len();
+        Self::new(self.prefix, self.body.get(..self.body.len() - end).unwrap_or(&self.body))
     }
 
     /// The same as a regular expression over bytes, to be matched as a whole.
@@ -100,34 +105,33 @@ fn matches_below(body: &[u8], text: &[u8]) -> bool {
     dots.any(|(at, _)| text.get(at + 1..).is_some_and(|rest| matches(body, rest)))
 }
 
-/// Two cursors and one place to go back to: the last star, and how much it has eaten.
+/// What is before the first star stands at the beginning and what is behind the last at the end;
+/// that alone decides nearly always. The pieces between two stars stand wherever they are found
+/// first.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut retry = None;
-    loop {
-        match (pattern.get(p), text.get(t)) {
-            (None, None) => return true,
-            (Some(b'*'), _) => {
-                retry = Some((p, t));
-                p += 1;
-                continue;
-            }
-            (Some(b'?'), Some(_)) => {
-                (p, t) = (p + 1, t + 1);
-                continue;
-            }
-            (Some(want), Some(have)) if want == have => {
-                (p, t) = (p + 1, t + 1);
-                continue;
-            }
-            (_, _) => {}
-        }
-        let Some((star, eaten)) = retry.filter(|(_, eaten)| *eaten < text.len()) else {
-            return false;
-        };
-        (p, t) = (star + 1, eaten + 1);
-        retry = Some((star, eaten + 1));
+    let mut pieces = pattern.split(|byte| *byte == b'*');
+    let head = pieces.next().unwrap_or_default();
+    let Some(tail) = pieces.next_back() else { return is_piece(head, text) };
+    let Some((begin, rest)) = text.split_at_checked(head.len()) else { return false };
+    let Some(end) = rest.len().checked_sub(tail.len()) else { return false };
+    let (middle, last) = rest.split_at(end);
+    is_piece(head, begin) && is_piece(tail, last) && are_in_order(pieces, middle)
+}
+
+fn are_in_order<'p>(pieces: impl Iterator<Item = &'p [u8]>, text: &[u8]) -> bool {
+    let mut rest = text;
+    for piece in pieces.filter(|piece| !piece.is_empty()) {
+        let found = rest.windows(piece.len()).position(|window| is_piece(piece, window));
+        let Some(found) = found else { return false };
+        rest = rest.get(found + piece.len()..).unwrap_or_default();
     }
+    true
+}
+
+/// Whether a text of the same length is that piece, `?` being any character.
+fn is_piece(piece: &[u8], text: &[u8]) -> bool {
+    let mut pairs = piece.iter().zip(text);
+    piece.len() == text.len() && pairs.all(|(want, have)| want == have || *want == b'?')
 }
 
 #[cfg(test)]

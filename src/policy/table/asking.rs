@@ -38,19 +38,20 @@ impl Asks {
     }
 
     /// The most specific glob that denies the text.
-    pub(super) fn denying(&self, ask: AskId, text: &str) -> Option<Candidate> {
+    pub(super) fn denying(&self, ask: AskId, text: &[u8]) -> Option<Candidate> {
         let globs = self.chain(ask).filter_map(|asking| asking.deny_globs.as_deref());
         globs.filter_map(|group| group.first(text)).min()
     }
 
-    /// The allows that match the text, in no order.
-    pub(super) fn allowing(&self, ask: AskId, text: &str) -> impl Iterator<Item = Candidate> {
-        let named = self.get(ask).and_then(|asking| asking.allow);
-        let rest = self.chain(ask).flat_map(move |asking| {
-            let globs = asking.allow_globs.as_deref().map(|group| group.matching(text));
-            asking.on_ports.iter().copied().chain(globs.into_iter().flatten())
-        });
-        named.into_iter().chain(rest)
+    /// Hands out the allows that match the text, in no order.
+    pub(super) fn each_allowing(&self, ask: AskId, text: &[u8], mut take: impl FnMut(Candidate)) {
+        self.allow(ask).into_iter().for_each(&mut take);
+        for asking in self.chain(ask) {
+            asking.on_ports.iter().copied().for_each(&mut take);
+            if let Some(globs) = &asking.allow_globs {
+                globs.each(text, &mut take);
+            }
+        }
     }
 
     /// Whether a glob may deny what the table allows.

@@ -1,9 +1,9 @@
 //! Building the table: gathering the rules of each base, inheriting from above, finding what is
 //! said twice or in vain.
 //!
-//! Three passes. Each rule is put at its base; a second rule there makes a node. Then each base of
-//! three labels or more is announced at its anchor. Then bases are settled, shallow ones first, so
-//! that each finds what it inherits. Work is linear in the text of the rules: a base looks at most
+//! Two passes. Each rule is put at its base; a second rule there makes a node. A base of three labels
+//! or more is announced at its anchor, at once: what many lookups meet first is early in its line.
+//! Then bases are settled, shallow ones first, so that each finds what it inherits. Work is linear in the text of the rules: a base looks at most
 //! once at each depth that exists above it.
 
 use std::collections::BTreeMap;
@@ -60,7 +60,6 @@ impl Table {
     pub(in crate::policy) fn new(rules: &Rules, seed: u64) -> Result<(Self, Vec<Finding>), Full> {
         let mut builder = Builder::new(rules, seed);
         builder.gather()?;
-        builder.announce()?;
         builder.settle()?;
         builder.table.fit(rules);
         Ok((builder.table, builder.findings))
@@ -147,6 +146,7 @@ impl<'r> Builder<'r> {
                     self.table.insert(hash, rule.into());
                     if labels > 2 {
                         self.deep.push((labels, rule.into()));
+                        self.announce(base, labels)?;
                     }
                     return Ok(());
                 }
@@ -245,6 +245,7 @@ impl<'r> Builder<'r> {
                 self.table.insert(sought.hash, node.into());
                 if labels > 2 {
                     self.deep.push((labels, node.into()));
+                    self.announce(name, labels)?;
                 }
             }
         }
@@ -259,14 +260,10 @@ impl<'r> Builder<'r> {
     }
 
     /// Makes sure that a lookup that starts at the anchor finds what lies deeper.
-    fn announce(&mut self) -> Result<(), Full> {
-        for (labels, target) in std::mem::take(&mut self.deep) {
-            let name = self.name(target)?;
-            let (_, number) = self.node(DnsName::anchor_of(&name))?;
-            if let Some(own) = self.owns.get_mut(number) {
-                own.depths.insert(labels);
-            }
-            self.deep.push((labels, target));
+    fn announce(&mut self, name: &[u8], labels: usize) -> Result<(), Full> {
+        let (_, number) = self.node(DnsName::anchor_of(name))?;
+        if let Some(own) = self.owns.get_mut(number) {
+            own.depths.insert(labels);
         }
         Ok(())
     }
@@ -378,7 +375,7 @@ impl<'r> Builder<'r> {
             own.shadowed(finals, exact).map(|(allow, deny)| Finding::Shadowed { allow, deny }),
         );
         if let (Some(allow), Verdict::Ask(ask)) = (own.exact_allow(), finals.here)
-            && let Some(deny) = self.table.asks.denying(ask, name)
+            && let Some(deny) = self.table.asks.denying(ask, name.as_bytes())
         {
             self.findings.push(Finding::Shadowed { allow, deny: deny.rule });
         }

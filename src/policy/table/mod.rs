@@ -160,13 +160,13 @@ impl Table {
     }
 
     /// The most specific glob that denies the text.
-    pub(super) fn denying(&self, ask: AskId, text: &str) -> Option<Candidate> {
+    pub(super) fn denying(&self, ask: AskId, text: &[u8]) -> Option<Candidate> {
         self.asks.denying(ask, text)
     }
 
-    /// The allows that match the text, in no order.
-    pub(super) fn allowing(&self, ask: AskId, text: &str) -> impl Iterator<Item = Candidate> {
-        self.asks.allowing(ask, text)
+    /// Hands out the allows that match the text, in no order.
+    pub(super) fn each_allowing(&self, ask: AskId, text: &[u8], take: impl FnMut(Candidate)) {
+        self.asks.each_allowing(ask, text, take);
     }
 
     /// Bytes of memory, wildcards aside.
@@ -178,7 +178,7 @@ impl Table {
     #[cold]
     #[inline(never)]
     fn search_domain(&self, rules: &Rules, name: &DnsName) -> Verdict {
-        match self.find(rules, name.anchor()) {
+        match self.find_end(rules, name, name.anchor()) {
             Some(domain) => self.at_domain(rules, name, domain),
             None => self.roots.of(name),
         }
@@ -241,13 +241,9 @@ impl Table {
     /// The record of the end of a name.
     #[inline]
     fn find_end(&self, rules: &Rules, name: &DnsName, end: &[u8]) -> Option<Target> {
-        let Some(key) = Key::of_last(name.last_32(), end.len()) else {
-            return self.find(rules, end);
-        };
-        match self.probe(key) {
-            Probe::Found(first) if self.has_key(rules, first, key) => Some(first),
-            Probe::Missing => None,
-            Probe::Found(_) | Probe::Elsewhere => self.find(rules, end),
+        match Key::of_last(name.last_32(), end.len()) {
+            Some(key) => self.find_key(rules, key, key.hash(&self.keys)),
+            None => self.find(rules, end),
         }
     }
 

@@ -104,7 +104,7 @@ impl Own {
             asking: Asking { on_ports: more.ports_here, ..Asking::default() },
         };
         let mut group =
-            |globs: Vec<_>| (!globs.is_empty()).then(|| Box::new(Group::new(globs, budget)));
+            |globs: Vec<_>| (!globs.is_empty()).then(|| Box::new(Group::with_end(globs, budget)));
         let below = Side {
             deny: self.denies.wide(),
             allow: self.allows.wide().and_then(portless),

@@ -100,10 +100,12 @@ fn what_a_record_cannot_say_is_asked() {
         ask
     };
     let allowing = |text| {
-        let found = table.allowing(ask(text), text).map(|found| (found.rule, found.port));
-        found.collect::<Vec<_>>()
+        let mut found = Vec::new();
+        let take = |candidate: Candidate| found.push((candidate.rule, candidate.port));
+        table.each_allowing(ask(text), text.as_bytes(), take);
+        found
     };
-    let denying = |text| table.denying(ask(text), text).map(|found| found.rule);
+    let denying = |text| table.denying(ask(text), text.as_bytes()).map(|found| found.rule);
     assert_eq!(allowing("a.test"), [(ids[0], Some(crate::net::Port::new(8443).unwrap()))]);
     assert_eq!(denying("a.test"), None);
     assert_eq!(denying("ads1.b.test"), Some(ids[2]));
