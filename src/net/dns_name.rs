@@ -204,8 +204,9 @@ impl DnsName {
         is_in(self.as_bytes(), "localhost")
     }
 
-    /// Whether no public resolver can answer for the name: one label only, or a zone that is
-    /// reserved for private use.
+    /// Whether no public resolver can answer for the name: one label only, or a zone that exists
+    /// inside networks only: RFC 6761 §6.3, RFC 6762 §3 and appendix G, RFC 8375, ICANN's
+    /// reservation of `.internal` (2024), and `localdomain` of hosts files.
     #[must_use]
     pub fn is_in_local_zone(&self) -> bool {
         let name = self.as_bytes();
@@ -213,7 +214,10 @@ impl DnsName {
             None => true,
             Some(dot) => match name.get(dot + 1..).unwrap_or_default() {
                 b"arpa" => is_in(name, "home.arpa"),
-                last => LOCAL_ZONES.contains(&last),
+                b"corp" | b"home" | b"internal" | b"intranet" | b"lan" | b"local"
+                | b"localdomain" | b"localdomain4" | b"localdomain6" | b"localhost"
+                | b"private" => true,
+                _ => false,
             },
         }
     }
@@ -228,23 +232,6 @@ impl DnsName {
         }
     }
 }
-
-/// Zones that exist inside networks only: RFC 6761 §6.3, RFC 6762 §3 and appendix G, RFC 8375,
-/// ICANN's reservation of `.internal` (2024), and `localdomain` of hosts files.
-/// Beside these there is `home.arpa`.
-const LOCAL_ZONES: [&[u8]; 11] = [
-    b"corp",
-    b"home",
-    b"internal",
-    b"intranet",
-    b"lan",
-    b"local",
-    b"localdomain",
-    b"localdomain4",
-    b"localdomain6",
-    b"localhost",
-    b"private",
-];
 
 impl fmt::Display for DnsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

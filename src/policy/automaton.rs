@@ -1,7 +1,7 @@
 //! Many globs, matched together.
 //!
-//! A few are tried one by one; more become one deterministic automaton, which costs a step for each
-//! byte of the host, whatever their number. Such an automaton can be exponential in what it is made
+//! Several become one deterministic automaton, which costs a step for each byte of the host, whatever
+//! their number. Such an automaton can be exponential in what it is made
 //! of (`*a*` with `*b*` with `*c*` ...), so its size is limited: globs that do not fit are split in
 //! halves, and what fits nowhere is tried one by one. It says the same as [`Glob::matches`], always.
 
@@ -40,8 +40,8 @@ enum Engine {
     OneByOne(Vec<Glob>),
 }
 
-/// So many are quicker one by one.
-const FEW: usize = 4;
+/// So many are as quick one by one.
+const FEW: usize = 1;
 
 /// The most that one automaton takes, in bytes.
 const MOST: usize = 1 << 20;
@@ -51,7 +51,8 @@ const MOST: usize = 1 << 20;
 const LEAST: usize = 1 << 14;
 
 impl Budget {
-    /// What the wildcards of a policy may take.
+    /// What the wildcards of a policy may take. An automaton of two takes some 2 KiB and 40 µs, so
+    /// that a file of nothing else is compiled as quickly as any.
     pub(super) fn for_policy() -> Self {
         Self { left: 16 << 20 }
     }

@@ -108,30 +108,40 @@ fn matches_below(body: &[u8], text: &[u8]) -> bool {
 /// What is before the first star stands at the beginning and what is behind the last at the end;
 /// that alone decides nearly always. The pieces between two stars stand wherever they are found
 /// first.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let mut pieces = pattern.split(|byte| *byte == b'*');
-    let head = pieces.next().unwrap_or_default();
-    let Some(tail) = pieces.next_back() else { return is_piece(head, text) };
-    let Some((begin, rest)) = text.split_at_checked(head.len()) else { return false };
-    let Some(end) = rest.len().checked_sub(tail.len()) else { return false };
-    let (middle, last) = rest.split_at(end);
-    is_piece(head, begin) && is_piece(tail, last) && are_in_order(pieces, middle)
+fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
+    loop {
+        match (pattern, text) {
+            ([b'*', ..], _) => break,
+            ([want, pattern_rest @ ..], [have, text_rest @ ..]) if is_met(*want, *have) => {
+                (pattern, text) = (pattern_rest, text_rest);
+            }
+            (pattern, text) => return pattern.is_empty() && text.is_empty(),
+        }
+    }
+    loop {
+        match (pattern, text) {
+            ([.., b'*'], _) => return are_in_order(pattern, text),
+            ([pattern_rest @ .., want], [text_rest @ .., have]) if is_met(*want, *have) => {
+                (pattern, text) = (pattern_rest, text_rest);
+            }
+            (_, _) => return false,
+        }
+    }
 }
 
-fn are_in_order<'p>(pieces: impl Iterator<Item = &'p [u8]>, text: &[u8]) -> bool {
+/// Whether the pieces between the stars are found one after the other.
+fn are_in_order(pattern: &[u8], text: &[u8]) -> bool {
     let mut rest = text;
-    for piece in pieces.filter(|piece| !piece.is_empty()) {
-        let found = rest.windows(piece.len()).position(|window| is_piece(piece, window));
-        let Some(found) = found else { return false };
+    for piece in pattern.split(|byte| *byte == b'*').filter(|piece| !piece.is_empty()) {
+        let is_here = |window: &[u8]| piece.iter().zip(window).all(|(w, h)| is_met(*w, *h));
+        let Some(found) = rest.windows(piece.len()).position(is_here) else { return false };
         rest = rest.get(found + piece.len()..).unwrap_or_default();
     }
     true
 }
 
-/// Whether a text of the same length is that piece, `?` being any character.
-fn is_piece(piece: &[u8], text: &[u8]) -> bool {
-    let mut pairs = piece.iter().zip(text);
-    piece.len() == text.len() && pairs.all(|(want, have)| want == have || *want == b'?')
+fn is_met(want: u8, have: u8) -> bool {
+    want == have || want == b'?'
 }
 
 #[cfg(test)]

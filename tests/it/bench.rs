@@ -5,8 +5,15 @@ use std::{fs, process::Command};
 use serde_json::Value;
 
 const CLASSES: [&str; 4] = ["hit", "near", "miss", "deep"];
-const MATCHERS: [&str; 6] =
-    ["exeat", "exeat, from bytes", "linear scan", "hash walk", "globset", "regex set"];
+const MATCHERS: [&str; 6] = [
+    "exeat",
+    "exeat, from bytes",
+    "linear scan",
+    "hash walk",
+    "globset",
+    "globset, from bytes",
+    "regex set",
+];
 
 fn bench(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_exeat"))
@@ -32,7 +39,9 @@ fn every_class_of_every_matcher() {
     let report = report(&["--requirements", "config/presets/agent.toml"]);
     assert_eq!(report["rules"]["source"], "config/presets/agent.toml");
     assert_eq!((&report["rules"]["allow"], &report["rules"]["deny"]), (&194.into(), &0.into()));
-    assert!(report["compile_seconds"].as_f64() > report["table_seconds"].as_f64());
+    for seconds in ["compile_seconds", "table_seconds"] {
+        assert!(report[seconds].as_f64().unwrap() > 0.0);
+    }
     assert!(report["bytes_per_rule"].as_f64().unwrap() > 10.0);
     let matchers = report["matchers"].as_array().unwrap();
     let names: Vec<&Value> = matchers.iter().map(|matcher| &matcher["name"]).collect();
