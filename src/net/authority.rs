@@ -50,7 +50,7 @@ impl Authority {
     }
 
     /// A name and a port, as nearly every target is. None is no verdict.
-    #[inline]
+    #[inline(always)]
     fn parse_usual(text: &[u8]) -> Option<Self> {
         let (name, port) = Port::split_last(text)?;
         Some(Self { host: Host::Name(DnsName::parse_usual(name)?), port })

@@ -64,7 +64,7 @@ impl DnsName {
 
     /// Parses what nearly every name is, in one pass. None is no verdict: the text needs care.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub(super) fn parse_usual(text: &[u8]) -> Option<Self> {
         let text = text.strip_suffix(b".").unwrap_or(text);
         match text.len() {

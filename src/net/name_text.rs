@@ -83,7 +83,7 @@ impl NameText {
 
     /// Reads text from the wire a block at a time, if it is a name of 8 to 48 bytes without
     /// anything that needs care. None is no verdict.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read_blocks(text: &[u8]) -> Option<Self> {
         let (seen, blocks) = match text.len() {
             8..=16 => read_halves(text).map(|(seen, c)| (seen, [0, 0, c]))?,
