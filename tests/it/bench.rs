@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use serde_json::Value;
 
 const CLASSES: [&str; 4] = ["hit", "near", "miss", "deep"];
-const MATCHERS: [&str; 6] = [
+const MATCHERS: [&str; 7] = [
     "exeat",
     "exeat, from bytes",
     "linear scan",

@@ -38,7 +38,8 @@ const HEIGHT: f64 = 300.0;
 const TOP: f64 = 70.0;
 
 /// Colours that people with any colour vision can tell apart (Okabe and Ito, 2008).
-const COLOURS: [&str; 6] = ["#0072b2", "#56b4e9", "#e69f00", "#009e73", "#d55e00", "#cc79a7"];
+const COLOURS: [&str; 7] =
+    ["#0072b2", "#56b4e9", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#000000"];
 
 /// Measures parts of the rules: 10, 100, 1000 of them and so on, evenly taken, then all.
 pub(super) fn steps(
@@ -83,9 +84,9 @@ pub(super) fn draw(steps: &[Step], title: &str) -> String {
     ];
     let axes = Axes::of(steps);
     let mut svg = String::from(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 920 470\" width=\"920\" \
-         height=\"470\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"920\" height=\"470\" fill=\"white\"/>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 920 490\" width=\"920\" \
+         height=\"490\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"920\" height=\"490\" fill=\"white\"/>\n",
     );
     text(&mut svg, 80.0, 28.0, "start", 16, &format!("One decision, {title}"));
     svg.push_str(
@@ -99,13 +100,14 @@ pub(super) fn draw(steps: &[Step], title: &str) -> String {
         }
     }
     for (number, (name, colour)) in names(steps).zip(COLOURS).enumerate() {
-        let left = 60.0 + f64::from(u32::try_from(number).unwrap_or(0)) * 146.0;
+        let place = |number| f64::from(u32::try_from(number).unwrap_or(0));
+        let (left, y) = (80.0 + place(number % 4) * 200.0, 440.0 + place(number / 4) * 22.0);
         svg.push_str(&format!(
-            "<line x1=\"{left}\" y1=\"440\" x2=\"{}\" y2=\"440\" stroke=\"{colour}\" \
+            "<line x1=\"{left}\" y1=\"{y}\" x2=\"{}\" y2=\"{y}\" stroke=\"{colour}\" \
              stroke-width=\"3\"/>\n",
             left + 20.0
         ));
-        text(&mut svg, left + 26.0, 444.0, "start", 12, name);
+        text(&mut svg, left + 26.0, y + 4.0, "start", 12, name);
     }
     svg.push_str("</svg>\n");
     svg

@@ -219,21 +219,21 @@ impl Table {
         }
     }
 
-    /// The same for records of any number of labels, the deepest first.
+    /// The same for records of any number of labels, the deepest first. However long the name is,
+    /// only as many labels are looked at as a record may have.
     #[inline(never)]
     fn deepest(&self, rules: &Rules, name: &DnsName, depths: Depths, below: Packed) -> Verdict {
-        let all = name.labels();
-        let top = all.min(depths.most());
-        let mut rest = last_labels(name, top).unwrap_or_default();
-        for labels in (3..=top).rev() {
+        let whole = name.as_bytes();
+        let (mut end, mut labels) = last_labels(whole, depths.most());
+        while labels > 2 {
             if depths.contain(labels)
-                && let Some(target) = self.find_end(rules, name, rest)
+                && let Some(target) = self.find_end(rules, name, end)
             {
-                let verdict = self.says(rules, target, labels == all);
-                return self.roots.or(verdict, name);
+                return self.roots.or(self.says(rules, target, end.len() == whole.len()), name);
             }
-            let dot = rest.iter().position(|byte| *byte == b'.');
-            rest = dot.and_then(|dot| rest.get(dot + 1..)).unwrap_or_default();
+            let dot = end.iter().position(|byte| *byte == b'.');
+            end = dot.and_then(|dot| end.get(dot + 1..)).unwrap_or_default();
+            labels -= 1;
         }
         self.roots.or(below.verdict(), name)
     }
@@ -371,21 +371,18 @@ impl Roots {
     }
 }
 
-/// The last labels of a name that has more than two. However long the name is, only they are
-/// looked at.
-#[inline]
-fn last_labels(name: &DnsName, labels: usize) -> Option<&[u8]> {
-    let whole = name.as_bytes();
-    if labels == name.labels() {
-        return Some(whole);
+/// So many last labels of a name, or all that it has; and how many that is.
+fn last_labels(name: &[u8], most: usize) -> (&[u8], usize) {
+    let mut labels = 1;
+    for (at, byte) in name.iter().enumerate().rev() {
+        if *byte == b'.' {
+            if labels == most {
+                return (name.get(at + 1..).unwrap_or_default(), labels);
+            }
+            labels += 1;
+        }
     }
-    // What is left of the anchor and its dot.
-    let mut head = whole.get(..whole.len().checked_sub(name.anchor().len() + 1)?)?;
-    for _ in 2..labels {
-        let dot = head.iter().rposition(|byte| *byte == b'.')?;
-        head = head.get(..dot)?;
-    }
-    whole.get(head.len() + 1..)
+    (name, labels)
 }
 
 /// What a rule that stands alone at its base says about the base, or else about what is below.

@@ -178,10 +178,14 @@ fn depths_know_the_deepest() {
 
 #[test]
 fn last_labels_of_a_name() {
-    let name = name("a.bb.ccc.example.com");
-    for (labels, expected) in
-        [(5, "a.bb.ccc.example.com"), (4, "bb.ccc.example.com"), (3, "ccc.example.com")]
-    {
-        assert_eq!(last_labels(&name, labels), Some(expected.as_bytes()));
+    for (most, expected, labels) in [
+        (usize::MAX, "a.bb.ccc.example.com", 5),
+        (6, "a.bb.ccc.example.com", 5),
+        (5, "a.bb.ccc.example.com", 5),
+        (4, "bb.ccc.example.com", 4),
+        (1, "com", 1),
+    ] {
+        let found = last_labels(b"a.bb.ccc.example.com", most);
+        assert_eq!(found, (expected.as_bytes(), labels));
     }
 }
