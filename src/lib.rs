@@ -19,6 +19,7 @@
 //! | [`observe`] | audit records, counters, the log | |
 //! | [`source`] | where policy bytes come from; watched for changes | |
 //! | [`dns`] | names to addresses, kept for their TTL | |
+//! | [`tls`] | what a TLS client says in the clear | |
 //! | [`confine`] | giving up what a running proxy does not need | |
 //! | [`upstream`] | vetting addresses, dialling, the origin pool | |
 //! | [`proxy`] | the data path: listener to tunnel | |
@@ -67,4 +68,5 @@ pub mod proxy;
 pub mod requirements;
 pub mod settings;
 pub mod source;
+pub mod tls;
 pub mod upstream;

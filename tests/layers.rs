@@ -13,9 +13,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("observe", &["net", "policy", "requirements", "settings"]),
     ("source", &["net", "policy", "requirements", "settings"]),
     ("dns", &["net", "policy", "requirements", "settings"]),
+    ("tls", &["net"]),
     ("confine", &[]),
     ("upstream", &["net", "policy", "dns"]),
-    ("proxy", &["net", "policy", "settings", "observe", "dns", "upstream"]),
+    ("proxy", &["net", "policy", "settings", "observe", "dns", "tls", "upstream"]),
     (
         "app",
         &[

@@ -1,0 +1,119 @@
+//! What a client sends after its hello, as far as it may hold a second one.
+//!
+//! A TLS 1.3 server may answer with HelloRetryRequest, and the client says hello again, in the
+//! clear (RFC 8446 §4.1.4). Some servers take the name from the second hello, so a first one alone
+//! proves nothing. Records are followed by their headers only, as far as a second hello can come:
+//! change_cipher_spec and alerts may go before it, and early data if the first hello announced it.
+//! What comes later is encrypted, a renegotiation of TLS 1.2 included.
+
+use super::reader::{CLIENT_HELLO, HANDSHAKE, HEADER};
+
+/// Follows records from the end of a first hello on.
+#[derive(Debug)]
+pub struct Following {
+    early_data: bool,
+    /// What is left of a record that does not matter.
+    skipping: usize,
+    /// How much may still be skipped.
+    left: usize,
+}
+
+/// What the next bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Too few to tell.
+    More,
+    /// That many bytes do not matter; after them this must be asked again.
+    Skip(usize),
+    /// A second hello begins here.
+    Hello,
+    /// No second hello can come.
+    Nothing,
+}
+
+/// How far a second hello is looked for, in bytes. Servers that must skip early data skip as much
+/// as they would have accepted: 16 KiB unless configured otherwise (OpenSSL), 14 KiB (BoringSSL).
+const MAX_SKIPPED: usize = 64 << 10;
+
+/// ContentType (RFC 8446 §5.1).
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
+const APPLICATION_DATA: u8 = 23;
+
+impl Following {
+    /// Begins after a hello, which may have announced early data.
+    #[must_use]
+    pub fn new(early_data: bool) -> Self {
+        Self { early_data, skipping: 0, left: MAX_SKIPPED }
+    }
+
+    /// Looks at what comes next; `bytes` begin where the last answer left off.
+    pub fn look(&mut self, bytes: &[u8]) -> Next {
+        if bytes.is_empty() {
+            return Next::More;
+        }
+        if self.skipping == 0 {
+            match bytes {
+                [CHANGE_CIPHER_SPEC | ALERT, ..] => {}
+                [APPLICATION_DATA, ..] if self.early_data => {}
+                [HANDSHAKE, _, _, 0, 0, ..] => return Next::Hello,
+                [HANDSHAKE, _, _, _, _, kind, ..] if *kind == CLIENT_HELLO => return Next::Hello,
+                [HANDSHAKE, rest @ ..] if rest.len() < HEADER => return Next::More,
+                _ => return Next::Nothing,
+            }
+            let &[_, _, _, high, low, ..] = bytes else { return Next::More };
+            self.skipping = HEADER + usize::from(u16::from_be_bytes([high, low]));
+            match self.left.checked_sub(self.skipping) {
+                Some(left) => self.left = left,
+                None => return Next::Nothing,
+            }
+        }
+        let here = self.skipping.min(bytes.len());
+        self.skipping -= here;
+        Next::Skip(here)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CCS: &[u8] = &[20, 3, 3, 0, 1, 1];
+
+    /// Follows to a verdict; says also how much was skipped.
+    fn follow(early_data: bool, bytes: &[u8], step: usize) -> (Next, usize) {
+        let mut following = Following::new(early_data);
+        let (mut from, mut to) = (0, 0);
+        loop {
+            match following.look(&bytes[from..to]) {
+                Next::Skip(skipped) => from += skipped,
+                Next::More if to == bytes.len() => return (Next::More, from),
+                Next::More => to = bytes.len().min(to + step),
+                end @ (Next::Hello | Next::Nothing) => return (end, from),
+            }
+        }
+    }
+
+    #[test]
+    fn second_hellos_are_found() {
+        let hello = &[22, 3, 3, 0, 9, 1, 0, 0];
+        let early = [&[23, 3, 3, 0x20, 0][..], &[7; 0x2000]].concat();
+        let alert = &[21, 3, 3, 0, 2, 1, 90];
+        for (early_data, bytes, expected) in [
+            (false, hello.to_vec(), (Next::Hello, 0)),
+            (false, [CCS, hello].concat(), (Next::Hello, 6)),
+            (false, [CCS, alert, CCS, hello].concat(), (Next::Hello, 19)),
+            (false, vec![22, 3, 3, 0, 0], (Next::Hello, 0)),
+            (false, vec![22, 3, 3, 0, 70, 16], (Next::Nothing, 0)),
+            (false, [CCS, &early].concat(), (Next::Nothing, 6)),
+            (true, [&early[..], CCS, hello].concat(), (Next::Hello, early.len() + 6)),
+            (true, early.repeat(9), (Next::Nothing, early.len() * 7)),
+            (false, b"GET".to_vec(), (Next::Nothing, 0)),
+            (false, vec![22, 3, 3, 0, 9], (Next::More, 0)),
+        ] {
+            for step in [1, 2, 7, 10_000, 100_000] {
+                assert_eq!(follow(early_data, &bytes, step), expected, "{step}");
+            }
+        }
+    }
+}
