@@ -1,9 +1,9 @@
 //! What a client sends after its hello, as far as it may hold a second one.
 //!
-//! A TLS 1.3 server may answer with HelloRetryRequest, and the client says hello again, in the
+//! A TLS 1.3 server may answer with `HelloRetryRequest`, and the client says hello again, in the
 //! clear (RFC 8446 §4.1.4). Some servers take the name from the second hello, so a first one alone
 //! proves nothing. Records are followed by their headers only, as far as a second hello can come:
-//! change_cipher_spec and alerts may go before it, and early data if the first hello announced it.
+//! `change_cipher_spec` and alerts may go before it, and early data if the first hello announced it.
 //! What comes later is encrypted, a renegotiation of TLS 1.2 included.
 
 use super::reader::{CLIENT_HELLO, HANDSHAKE, HEADER};
@@ -32,10 +32,10 @@ pub enum Next {
 }
 
 /// How far a second hello is looked for, in bytes. Servers that must skip early data skip as much
-/// as they would have accepted: 16 KiB unless configured otherwise (OpenSSL), 14 KiB (BoringSSL).
+/// as they would have accepted: 16 KiB unless configured otherwise (OpenSSL), 14 KiB (`BoringSSL`).
 const MAX_SKIPPED: usize = 64 << 10;
 
-/// ContentType (RFC 8446 §5.1).
+/// `ContentType` (RFC 8446 §5.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const APPLICATION_DATA: u8 = 23;

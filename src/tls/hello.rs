@@ -9,7 +9,7 @@ use crate::net::{DnsName, DnsNameError};
 /// What a hello says about names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientHello {
-    /// The host of the server_name extension (RFC 6066 §3), if there is one.
+    /// The host of the `server_name` extension (RFC 6066 §3), if there is one.
     pub server_name: Option<DnsName>,
     /// Another hello with another name may be hidden inside (ECH, or ESNI before it). GREASE looks
     /// the same (RFC 9849 §6.2).
@@ -42,7 +42,7 @@ pub enum HelloError {
     /// The same extension twice (RFC 8446 §4.2).
     #[error("has an extension twice")]
     RepeatedExtension,
-    /// A server_name extension that does not hold exactly one host name (RFC 6066 §3).
+    /// A `server_name` extension that does not hold exactly one host name (RFC 6066 §3).
     #[error("has a server_name extension that does not hold exactly one host name")]
     ServerName,
     /// More than [`super::HelloReader::MAX_MESSAGE`].
@@ -59,15 +59,15 @@ pub enum HelloError {
     Version,
 }
 
-/// IANA TLS ExtensionType Values.
+/// IANA, TLS Extension Type Values.
 const SERVER_NAME: u16 = 0;
 const EARLY_DATA: u16 = 42;
-/// encrypted_client_hello (RFC 9849).
+/// `encrypted_client_hello` (RFC 9849).
 const ECH: u16 = 0xfe0d;
-/// encrypted_server_name of the drafts before it.
+/// `encrypted_server_name` of the drafts before it.
 const ESNI: u16 = 0xffce;
 
-/// NameType (RFC 6066 §3).
+/// `NameType` (RFC 6066 §3).
 const HOST_NAME: u8 = 0;
 
 impl ClientHello {
@@ -121,7 +121,7 @@ impl ClientHello {
 /// `legacy_version` and `random`.
 const VERSION_AND_RANDOM: usize = 2 + 32;
 
-/// The one name of a ServerNameList. Unknown types of names are refused: nobody defined any, so
+/// The one name of a `ServerNameList`. Unknown types of names are refused: nobody defined any, so
 /// what follows one has no length that all servers agree on.
 fn server_name(data: &[u8]) -> Result<DnsName, HelloError> {
     let mut data = Cursor::new(data);

@@ -27,7 +27,7 @@ pub struct WholeHello {
 
 /// What the first bytes of a connection are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opening {
+pub enum Beginning {
     /// Records that a [`HelloReader`] must read.
     Tls,
     /// A hello in the form of SSL 2.0, which cannot name a host (RFC 5246 E.2).
@@ -82,24 +82,24 @@ impl HelloReader {
 /// begin with a length of 22 and little more, so with another version than 3.x the type of the
 /// message must fit as well.
 #[must_use]
-pub fn opening_of(bytes: &[u8]) -> Opening {
+pub fn beginning_of(bytes: &[u8]) -> Beginning {
     match bytes {
-        [HANDSHAKE, MAJOR, ..] => Opening::Tls,
-        [] | [HANDSHAKE] => Opening::Undecided,
-        [HANDSHAKE, ..=0x0f, _, _, _, kind, ..] if *kind == CLIENT_HELLO => Opening::Tls,
-        [HANDSHAKE, ..=0x0f, rest @ ..] if rest.len() < 4 => Opening::Undecided,
-        [0x80..=0xff, _, CLIENT_HELLO, MAJOR, 0..=4, ..] => Opening::Sslv2Hello,
+        [HANDSHAKE, MAJOR, ..] => Beginning::Tls,
+        [] | [HANDSHAKE] => Beginning::Undecided,
+        [HANDSHAKE, ..=0x0f, _, _, _, kind, ..] if *kind == CLIENT_HELLO => Beginning::Tls,
+        [HANDSHAKE, ..=0x0f, rest @ ..] if rest.len() < 4 => Beginning::Undecided,
+        [0x80..=0xff, _, CLIENT_HELLO, MAJOR, 0..=4, ..] => Beginning::Sslv2Hello,
         [0x80..=0xff]
         | [0x80..=0xff, _]
         | [0x80..=0xff, _, CLIENT_HELLO]
-        | [0x80..=0xff, _, CLIENT_HELLO, MAJOR] => Opening::Undecided,
-        _ => Opening::Other,
+        | [0x80..=0xff, _, CLIENT_HELLO, MAJOR] => Beginning::Undecided,
+        _ => Beginning::Other,
     }
 }
 
-/// ContentType (RFC 8446 §5.1).
+/// `ContentType` (RFC 8446 §5.1).
 pub(super) const HANDSHAKE: u8 = 22;
-/// HandshakeType (RFC 8446 §4).
+/// `HandshakeType` (RFC 8446 §4).
 pub(super) const CLIENT_HELLO: u8 = 1;
 /// Major version of SSL 3.0 and of every TLS.
 pub(super) const MAJOR: u8 = 3;
@@ -231,24 +231,24 @@ mod tests {
     }
 
     #[test]
-    fn openings() {
+    fn beginnings() {
         for (bytes, expected) in [
-            (&b""[..], Opening::Undecided),
-            (b"\x16", Opening::Undecided),
-            (b"\x16\x03", Opening::Tls),
-            (b"\x16\x02\x00\x00\x2d", Opening::Undecided),
-            (b"\x16\x02\x00\x00\x2d\x01", Opening::Tls),
-            (b"\x16\x01\x00\x01\x85\xa6", Opening::Other),
-            (b"\x16\x10", Opening::Other),
-            (b"\x80", Opening::Undecided),
-            (b"\x80\x2e\x01\x03\x01", Opening::Sslv2Hello),
-            (b"\x80\x2e\x01\x03\x07", Opening::Other),
-            (b"\x80\x00\x00\x28", Opening::Other),
-            (b"SSH-2.0", Opening::Other),
-            (b"\x17\x03\x03", Opening::Other),
-            (b"\0", Opening::Other),
+            (&b""[..], Beginning::Undecided),
+            (b"\x16", Beginning::Undecided),
+            (b"\x16\x03", Beginning::Tls),
+            (b"\x16\x02\x00\x00\x2d", Beginning::Undecided),
+            (b"\x16\x02\x00\x00\x2d\x01", Beginning::Tls),
+            (b"\x16\x01\x00\x01\x85\xa6", Beginning::Other),
+            (b"\x16\x10", Beginning::Other),
+            (b"\x80", Beginning::Undecided),
+            (b"\x80\x2e\x01\x03\x01", Beginning::Sslv2Hello),
+            (b"\x80\x2e\x01\x03\x07", Beginning::Other),
+            (b"\x80\x00\x00\x28", Beginning::Other),
+            (b"SSH-2.0", Beginning::Other),
+            (b"\x17\x03\x03", Beginning::Other),
+            (b"\0", Beginning::Other),
         ] {
-            assert_eq!(opening_of(bytes), expected, "{}", bytes.escape_ascii());
+            assert_eq!(beginning_of(bytes), expected, "{}", bytes.escape_ascii());
         }
     }
 }
