@@ -16,7 +16,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{parse_duration, resolve::Private};
+use super::{
+    parse_duration,
+    resolve::{Ech, Private, Sni},
+};
 use crate::{
     net::DnsName,
     policy::{Pattern, Problem},
@@ -46,6 +49,11 @@ pub struct SettingsFile {
     pub(super) idle: Option<Duration>,
     pub(super) idle_origin: Option<Duration>,
     pub(super) drain: Option<Duration>,
+    pub(super) first_bytes: Option<Duration>,
+    pub(super) sni: Option<Sni>,
+    pub(super) ech: Option<Ech>,
+    pub(super) require_tls: Option<bool>,
+    pub(super) cleartext: Option<Vec<Pattern>>,
 }
 
 /// The whole language of the file, for the nearest key of an unknown one.
@@ -57,8 +65,18 @@ const KEYS: &[(&str, &[&str])] = &[
     ("listen", &["http", "clients"]),
     (
         "timeouts",
-        &["request_head", "response_head", "connect", "dns", "idle", "idle_origin", "drain"],
+        &[
+            "request_head",
+            "response_head",
+            "connect",
+            "dns",
+            "first_bytes",
+            "idle",
+            "idle_origin",
+            "drain",
+        ],
     ),
+    ("tls", &["sni", "require", "cleartext", "ech"]),
 ];
 
 type Value<'i> = Spanned<DeValue<'i>>;
@@ -170,7 +188,20 @@ impl Reader {
             ("timeouts", "idle_origin") => {
                 self.file.idle_origin = self.duration(value, Zero::Accepted)
             }
+            ("timeouts", "first_bytes") => {
+                self.file.first_bytes = self.duration(value, Zero::Refused)
+            }
             ("timeouts", "drain") => self.file.drain = self.duration(value, Zero::Accepted),
+            ("tls", "sni") => {
+                self.file.sni = self.parsed(value, "\"enforce\", \"allowed\" or \"off\"", parse_sni)
+            }
+            ("tls", "ech") => {
+                self.file.ech = self.parsed(value, "\"record\" or \"refuse\"", parse_ech)
+            }
+            ("tls", "require") => self.file.require_tls = self.truth(value),
+            ("tls", "cleartext") => {
+                self.file.cleartext = Some(self.list(value, "a host pattern", parse_pattern));
+            }
             _ => self.wrong(value, &format!("`{key}` is not a setting of `[{section}]`")),
         }
     }
@@ -209,6 +240,14 @@ impl Reader {
             return None;
         };
         Some(text)
+    }
+
+    fn truth(&mut self, value: &Value<'_>) -> Option<bool> {
+        let DeValue::Boolean(truth) = value.get_ref() else {
+            self.wrong(value, "expected true or false");
+            return None;
+        };
+        Some(*truth)
     }
 
     fn parsed<T>(
@@ -322,7 +361,28 @@ fn parse_nat64(text: &str) -> Option<Ipv6Net> {
 fn parse_private(text: &str) -> Option<Private> {
     match parse_range(text) {
         Some(range) => Some(Private::Range(range)),
-        None => Pattern::parse(text).ok().map(Private::Name),
+        None => parse_pattern(text).map(Private::Name),
+    }
+}
+
+fn parse_pattern(text: &str) -> Option<Pattern> {
+    Pattern::parse(text).ok()
+}
+
+fn parse_sni(text: &str) -> Option<Sni> {
+    match text {
+        "enforce" => Some(Sni::Enforce),
+        "allowed" => Some(Sni::Allowed),
+        "off" => Some(Sni::Off),
+        _ => None,
+    }
+}
+
+fn parse_ech(text: &str) -> Option<Ech> {
+    match text {
+        "record" => Some(Ech::Record),
+        "refuse" => Some(Ech::Refuse),
+        _ => None,
     }
 }
 

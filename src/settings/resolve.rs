@@ -38,6 +38,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// What is asked of the beginning of a tunnel.
+    pub tls: Tls,
 }
 
 /// Which policy to use.
@@ -146,6 +148,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For a DNS answer.
     pub dns: Duration,
+    /// From the first byte of a client in a tunnel until it shows what it speaks, and to whom.
+    pub first_bytes: Duration,
     /// A tunnel or a body in which nothing moves.
     pub idle: Duration,
     /// A kept origin connection that nobody uses.
@@ -153,6 +157,44 @@ pub struct Timeouts {
     /// For work in progress when the proxy is told to stop.
     pub drain: Duration,
 }
+
+/// What is asked of the first bytes in a tunnel.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Which host a client may name there.
+    pub sni: Sni,
+    /// Whether port 443 is for TLS alone.
+    pub require: bool,
+    /// Hosts where it is not.
+    pub cleartext: Vec<Pattern>,
+    /// What happens when a name may be hidden.
+    pub ech: Ech,
+}
+
+/// Which host a client may name inside a tunnel, as SNI or in an HTTP head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sni {
+    /// SNI: one that the policy allows.
+    Allowed,
+    /// The one it asked for.
+    Enforce,
+    /// Any.
+    Off,
+}
+
+/// What happens to a ClientHello that may hide another name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ech {
+    /// It passes, and the audit says so.
+    Record,
+    /// The tunnel is closed.
+    Refuse,
+}
+
+/// Hosts that are known to speak SSH on port 443: GitHub Docs, "Using SSH over the HTTPS port";
+/// GitLab, "GitLab.com now supports an alternate git+ssh port" (2016); Atlassian's documentation of
+/// SSH for Bitbucket Cloud on port 443.
+const SSH_OVER_443: &[&str] = &["ssh.github.com", "altssh.gitlab.com", "altssh.bitbucket.org"];
 
 impl Settings {
     /// Puts the three together.
@@ -205,6 +247,7 @@ impl Settings {
                 response_head: file.response_head.unwrap_or(Duration::from_secs(600)),
                 connect: file.connect.unwrap_or(Duration::from_secs(10)),
                 dns: file.dns.unwrap_or(Duration::from_secs(5)),
+                first_bytes: file.first_bytes.unwrap_or(Duration::from_secs(10)),
                 idle: file.idle.unwrap_or(Duration::from_secs(3600)),
                 idle_origin: file.idle_origin.unwrap_or(Duration::from_secs(60)),
                 drain: flags
@@ -212,6 +255,12 @@ impl Settings {
                     .or(environment.drain)
                     .or(file.drain)
                     .unwrap_or(Duration::from_secs(30)),
+            },
+            tls: Tls {
+                sni: file.sni.unwrap_or(Sni::Enforce),
+                require: file.require_tls.unwrap_or(true),
+                cleartext: file.cleartext.unwrap_or_else(ssh_over_443),
+                ech: file.ech.unwrap_or(Ech::Record),
             },
         }
     }
@@ -243,6 +292,10 @@ impl AuditTarget {
     }
 }
 
+fn ssh_over_443() -> Vec<Pattern> {
+    SSH_OVER_443.iter().filter_map(|host| Pattern::parse(host).ok()).collect()
+}
+
 fn size(written: Option<u32>, default: usize) -> usize {
     written.and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
 }
@@ -250,6 +303,11 @@ fn size(written: Option<u32>, default: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_known_hosts_are_patterns() {
+        assert_eq!(ssh_over_443().len(), SSH_OVER_443.len());
+    }
 
     #[test]
     fn flags_beat_environment_beats_file() {
