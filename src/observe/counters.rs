@@ -9,6 +9,8 @@ pub struct Counters {
     pub audit_dropped: Counter,
     /// Connections turned away at the limit.
     pub connections_refused: Counter,
+    /// Tunnels closed for what the client said first in them.
+    pub sni_mismatches: Counter,
     /// System calls that the process was refused, because a proxy never makes them.
     pub calls_refused: Counter,
     /// Policies taken into force after the first.

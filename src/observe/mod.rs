@@ -12,5 +12,5 @@ mod trail;
 pub use audit::{Audit, AuditEnd, AuditError, AuditOutput};
 pub use counters::{Counter, Counters};
 pub use log::{LogError, start_log};
-pub use record::{Ending, Protocol, Record, Refused, Subject};
+pub use record::{Ending, Inside, Protocol, Record, Refused, Subject};
 pub use trail::Trail;

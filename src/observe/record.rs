@@ -13,7 +13,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::{
-    net::Authority,
+    net::{Authority, DnsName, Host},
     policy::{Denial, Policy, RuleId},
 };
 
@@ -66,6 +66,21 @@ pub enum Ending {
     PolicyChanged,
     /// The proxy was told to stop and the time to finish had passed.
     Shutdown,
+    /// What the client said first in a tunnel was not for the host it had asked for.
+    SniMismatch,
+}
+
+/// What the first bytes in a tunnel said, as far as it goes beyond what was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inside {
+    /// The SNI, if it is another host than the tunnel's.
+    pub server_name: Option<DnsName>,
+    /// The host of an HTTP head, if it is another one.
+    pub http_host: Option<Host>,
+    /// A hello that may hide another name.
+    pub ech: bool,
+    /// Why the tunnel was closed for it.
+    pub mismatch: Option<&'static str>,
 }
 
 /// Why a request was refused.
@@ -111,6 +126,8 @@ pub enum Record {
         received: u64,
         /// From the decision to the end.
         duration: Duration,
+        /// What a tunnel began with, if that is worth a word.
+        inside: Option<Box<Inside>>,
     },
     /// Records had to be dropped.
     Dropped {
@@ -146,18 +163,33 @@ impl Record {
                     ..Line::about("exeat.decision", *at, subject, rule)
                 }
             }
-            Self::End { at, subject, rule, ending, peer, status, sent, received, duration } => {
-                Line {
-                    ending: Some(ending.as_str()),
-                    peer_address: peer.map(|peer| peer.ip().to_string()),
-                    peer_port: peer.map(|peer| peer.port()),
-                    status: *status,
-                    sent: Some(*sent),
-                    received: Some(*received),
-                    duration: Some(duration.as_secs_f64()),
-                    ..Line::about("exeat.end", *at, subject, Some(*rule))
-                }
-            }
+            Self::End {
+                at,
+                subject,
+                rule,
+                ending,
+                peer,
+                status,
+                sent,
+                received,
+                duration,
+                inside,
+            } => Line {
+                ending: Some(ending.as_str()),
+                mismatch: inside.as_ref().and_then(|inside| inside.mismatch),
+                server_name: inside.as_ref().and_then(|i| i.server_name.as_ref()?.as_str().into()),
+                http_host: inside
+                    .as_ref()
+                    .and_then(|i| Some(i.http_host.as_ref()?.to_bare_string())),
+                ech: inside.as_ref().is_some_and(|inside| inside.ech).then_some(true),
+                peer_address: peer.map(|peer| peer.ip().to_string()),
+                peer_port: peer.map(|peer| peer.port()),
+                status: *status,
+                sent: Some(*sent),
+                received: Some(*received),
+                duration: Some(duration.as_secs_f64()),
+                ..Line::about("exeat.end", *at, subject, Some(*rule))
+            },
             Self::Dropped { at, total } => Line {
                 timestamp: stamp(*at),
                 event: "exeat.audit_dropped",
@@ -190,6 +222,7 @@ impl Ending {
             Self::PolicyChanged => "policy_changed",
             Self::ResponseTimeout => "response_timeout",
             Self::Shutdown => "shutdown",
+            Self::SniMismatch => "sni_mismatch",
         }
     }
 }
@@ -232,6 +265,14 @@ struct Line<'a> {
     line: Option<usize>,
     #[serde(rename = "exeat.ending", skip_serializing_if = "Option::is_none")]
     ending: Option<&'static str>,
+    #[serde(rename = "exeat.mismatch", skip_serializing_if = "Option::is_none")]
+    mismatch: Option<&'static str>,
+    #[serde(rename = "tls.client.server_name", skip_serializing_if = "Option::is_none")]
+    server_name: Option<&'a str>,
+    #[serde(rename = "exeat.http.host", skip_serializing_if = "Option::is_none")]
+    http_host: Option<String>,
+    #[serde(rename = "exeat.tls.ech", skip_serializing_if = "Option::is_none")]
+    ech: Option<bool>,
     #[serde(rename = "network.peer.address", skip_serializing_if = "Option::is_none")]
     peer_address: Option<String>,
     #[serde(rename = "network.peer.port", skip_serializing_if = "Option::is_none")]

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Audit, Ending, Record, Refused, Subject};
+use super::{Audit, Ending, Inside, Record, Refused, Subject};
 use crate::policy::{Denial, RuleId};
 
 /// What has been said so far about one request.
@@ -24,6 +24,7 @@ pub struct Trail {
     status: Option<u16>,
     sent: u64,
     received: u64,
+    inside: Option<Box<Inside>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,7 @@ impl Trail {
             status: None,
             sent: 0,
             received: 0,
+            inside: None,
         }
     }
 
@@ -101,6 +103,11 @@ impl Trail {
         self.status = Some(status);
     }
 
+    /// Notes what a tunnel began with.
+    pub fn began_with(&mut self, inside: Inside) {
+        self.inside = (inside != Inside::default()).then(|| Box::new(inside));
+    }
+
     /// Counts payload bytes, from the client to the origin and back.
     pub fn moved(&mut self, sent: u64, received: u64) {
         self.sent += sent;
@@ -122,6 +129,7 @@ impl Trail {
             sent: self.sent,
             received: self.received,
             duration: self.begun.elapsed(),
+            inside: self.inside.take(),
         });
     }
 
