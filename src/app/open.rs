@@ -187,6 +187,7 @@ impl Opened {
             clients,
             limits,
             timeouts: settings.timeouts,
+            tls: Arc::new(settings.tls),
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),

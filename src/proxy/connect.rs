@@ -11,6 +11,7 @@ use super::{
     admit::{admit, check_host},
     body::ReplyBody,
     client::Client,
+    opening::Opening,
     refusal::{BadRequest, Refusal},
     tunnel::{Leg, Tunnel},
 };
@@ -36,7 +37,9 @@ pub(super) async fn connect(
     let mut admission = admit(client, Protocol::HttpsConnect, &Method::CONNECT, &authority)?;
     let (origin, peer) = admission.reach(client).await?;
     let upgrade = hyper::upgrade::on(&mut request);
-    let tunnel = Tunnel::new(admission, Arc::clone(client), peer);
+    let context = client.context();
+    let opening = Opening::new(authority, Arc::clone(&context.tls), context.head_limits());
+    let tunnel = Tunnel::new(admission, Arc::clone(client), peer).judged_by(opening);
     client.context().tasks.spawn(async move {
         // An error means that the client went away before it had the answer; the trail says so.
         if let Some(client) = Leg::of_client(upgrade.await) {

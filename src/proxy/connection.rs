@@ -18,7 +18,6 @@ use super::{
     connect::connect,
     forward::forward,
     gate::Gate,
-    head::HeadLimits,
     health,
     refusal::{After, Refusal},
 };
@@ -31,8 +30,7 @@ use crate::{
 /// Serves a connection to its end. Tunnels go on in tasks of their own.
 pub(super) async fn serve(client: Arc<Client>, stream: TcpStream) {
     let context = Arc::clone(client.context());
-    let limits =
-        HeadLimits { bytes: context.limits.head_bytes, fields: context.limits.head_fields };
+    let limits = context.head_limits();
     let gate = Gate::new(stream, limits, context.timeouts.idle, Arc::clone(client.report()));
     let service = service_fn(|request| {
         let client = Arc::clone(&client);

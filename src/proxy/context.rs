@@ -12,12 +12,12 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::self_test::Probe;
+use super::{head::HeadLimits, self_test::Probe};
 use crate::{
     dns::Resolver,
     observe::{Audit, Counters},
     policy::Policy,
-    settings::{Limits, Timeouts},
+    settings::{Limits, Timeouts, Tls},
     upstream::Pool,
 };
 
@@ -39,6 +39,8 @@ pub struct Context {
     pub limits: Limits,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// How tunnels may begin.
+    pub tls: Arc<Tls>,
     /// Every task; the owner waits for them.
     pub tasks: TaskTracker,
     /// Finish what is under way and take nothing new.
@@ -59,6 +61,10 @@ impl Context {
     /// The policy of this moment: load it once per request.
     pub(super) fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy.borrow())
+    }
+
+    pub(super) fn head_limits(&self) -> HeadLimits {
+        HeadLimits { bytes: self.limits.head_bytes, fields: self.limits.head_fields }
     }
 
     pub(super) fn next_request(&self) -> u64 {

@@ -294,6 +294,7 @@ fn switch(
     parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let peer = origin.peer();
     origin.switched();
+    // Not judged by its opening: the request named its host, and what follows is WebSocket to it.
     let tunnel = Tunnel::new(admission, Arc::clone(client), peer);
     client.context().tasks.spawn(async move {
         let origin = Leg::of_origin(from_origin.await);

@@ -29,6 +29,7 @@ pub(super) fn answer(
         },
         "audit": { "dropped": counters.audit_dropped.get() },
         "connections": { "refused": counters.connections_refused.get() },
+        "tunnels": { "sni_mismatches": counters.sni_mismatches.get() },
         "confinement": { "calls_refused": counters.calls_refused.get() },
     });
     let mut response = Response::new(ReplyBody::Text(Full::new(Bytes::from(format!("{body}\n")))));

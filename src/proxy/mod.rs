@@ -1,8 +1,9 @@
 //! The data path: a client's connection in, a tunnel or a forwarded request out.
 //!
-//! The main path: [`listen_tested`] accepts once it has seen a refusal, `connection` serves, `gate` lets only checked heads pass,
-//! `connect` and `forward` ask the policy through `admit`, `tunnel` and `body` move the bytes,
-//! `refusal` says no. Nothing here decides who may go where.
+//! The main path: [`listen_tested`] accepts once it has seen a refusal, `connection` serves, `gate`
+//! lets only checked heads pass, `connect` and `forward` ask the policy through `admit`, `opening`
+//! judges how a tunnel begins, `tunnel` and `body` move the bytes, `refusal` says no. Nothing here
+//! decides who may go where.
 
 mod admit;
 mod body;
@@ -12,11 +13,14 @@ mod connect;
 mod connection;
 mod context;
 mod fields;
+mod first_bytes;
 mod forward;
 mod gate;
 mod head;
 mod health;
 mod listener;
+mod opening;
+mod plain_head;
 #[cfg(test)]
 mod properties;
 mod refusal;

@@ -2,13 +2,14 @@
 //!
 //! Each direction ends on its own (half-close). Nothing limits the life of a tunnel in which
 //! bytes move; one that stands still ends after the idle time, one that a new policy refuses ends
-//! at once. A buffer is held only while bytes move.
+//! at once. A buffer is held only while bytes move. How a client may begin is the business of
+//! `opening`; once that is judged, nothing looks at the bytes any more.
 
 use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -27,8 +28,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{admit::Admission, client::Client, gate::Gate};
-use crate::{observe::Ending, policy::Policy};
+use super::{
+    admit::Admission,
+    client::Client,
+    context::Context,
+    first_bytes::{Stopped, let_pass},
+    gate::Gate,
+    opening::{Mismatch, Opening},
+};
+use crate::{net::Authority, observe::Ending, policy::Policy};
 
 /// One side of a tunnel.
 #[derive(Debug)]
@@ -44,6 +52,15 @@ pub(super) struct Tunnel {
     admission: Admission,
     client: Arc<Client>,
     peer: SocketAddr,
+    /// None: nothing is asked of how the client begins.
+    opening: Option<Opening>,
+}
+
+/// How a tunnel ended, and what the client is still to be told.
+#[derive(Debug)]
+struct End {
+    ending: Ending,
+    mismatch: Option<Mismatch>,
 }
 
 /// Payload so far, and when the last of it moved.
@@ -63,7 +80,7 @@ enum Broken {
     Writing,
 }
 
-/// How long a client whose origin failed is still read from.
+/// How long a client whose tunnel failed is still written to, and read from.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Bytes moved at a time.
@@ -86,6 +103,11 @@ impl Leg {
         let parts = upgraded.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
         Some(Self { stream: parts.io.into_inner(), early: parts.read_buf })
     }
+
+    /// Says the last word.
+    async fn say(&mut self, bytes: &[u8]) {
+        timeout(LINGER, self.stream.write_all(bytes)).await.ok();
+    }
 }
 
 fn join(first: Bytes, second: Bytes) -> Bytes {
@@ -102,33 +124,56 @@ fn join(first: Bytes, second: Bytes) -> Bytes {
 
 impl Tunnel {
     pub(super) fn new(admission: Admission, client: Arc<Client>, peer: SocketAddr) -> Self {
-        Self { admission, client, peer }
+        Self { admission, client, peer, opening: None }
+    }
+
+    /// The client must begin as that allows.
+    pub(super) fn judged_by(self, opening: Opening) -> Self {
+        Self { opening: Some(opening), ..self }
     }
 
     /// Moves bytes until the end, and records it.
     pub(super) async fn run(mut self, mut client: Leg, mut origin: Leg) {
         let meter = Meter::new();
+        let mut opening = self.opening.take();
+        let named = opening.as_ref().map(Opening::named);
+        let context = self.client.context();
+        let first_bytes = opening.as_mut().map(|opening| (opening, &**context));
         // Overseen first: not a byte moves in a tunnel that is refused from the start.
-        let ending = tokio::select! {
+        let End { ending, mismatch } = tokio::select! {
             biased;
-            ending = self.overseen(&meter) => ending,
-            ending = both_ways(&mut client, &mut origin, &meter) => ending,
+            ending = self.overseen(&meter, named.as_deref()) => ending.into(),
+            end = both_ways(&mut client, &mut origin, &meter, first_bytes) => end,
         };
-        if ending == Ending::OriginFailed {
-            linger(&mut client.stream).await;
-        }
+        drop(origin);
         let sent = meter.sent.load(Ordering::Relaxed);
         let received = meter.received.load(Ordering::Relaxed);
+        if let Some(mismatch) = mismatch {
+            tracing::debug!(tunnel = %self.admission.permit.authority(), %mismatch, "closed");
+            context.counters.sni_mismatches.increment();
+            // After bytes of the origin's it would only confuse.
+            if received == 0 {
+                client.say(&mismatch.answer()).await;
+            }
+        }
+        if matches!(ending, Ending::OriginFailed | Ending::SniMismatch) {
+            linger(&mut client.stream).await;
+        }
+        if let Some(opening) = opening {
+            self.admission.trail.began_with(opening.seen().clone());
+        }
         self.admission.trail.moved(sent, received);
         self.admission.trail.end(ending);
     }
 
     /// Ends when the tunnel must: idle for too long, refused by a new policy, or told to stop.
-    async fn overseen(&self, meter: &Meter) -> Ending {
+    /// `named`: another host that the client speaks to, once that is known.
+    async fn overseen(&self, meter: &Meter, named: Option<&OnceLock<Authority>>) -> Ending {
+        let named = || named.and_then(OnceLock::get);
         let context = self.client.context();
         let mut policies = context.policy.clone();
         // A policy that came between the decision and the tunnel counts too.
-        if self.is_refused_by(&policies.borrow_and_update()) {
+        if self.is_refused_by(&policies.borrow_and_update(), named()) {
             return Ending::PolicyChanged;
         }
         loop {
@@ -136,7 +181,7 @@ impl Tunnel {
                 () = meter.idle(context.timeouts.idle) => return Ending::IdleTimeout,
                 () = context.abort.cancelled() => return Ending::Shutdown,
                 changed = policies.changed() => match changed {
-                    Ok(()) if self.is_refused_by(&policies.borrow_and_update()) => {
+                    Ok(()) if self.is_refused_by(&policies.borrow_and_update(), named()) => {
                         return Ending::PolicyChanged;
                     }
                     Ok(()) => {}
@@ -147,20 +192,40 @@ impl Tunnel {
         }
     }
 
-    fn is_refused_by(&self, policy: &Policy) -> bool {
+    fn is_refused_by(&self, policy: &Policy, named: Option<&Authority>) -> bool {
         let verdict = policy.decide(self.admission.permit.authority());
         !verdict.is_ok_and(|permit| policy.vet(&permit, self.peer.ip()).is_ok())
             || !self.client.is_listed(policy)
+            || named.is_some_and(|named| policy.decide(named).is_err())
     }
 }
 
-async fn both_ways(client: &mut Leg, origin: &mut Leg, meter: &Meter) -> Ending {
+impl From<Ending> for End {
+    fn from(ending: Ending) -> Self {
+        Self { ending, mismatch: None }
+    }
+}
+
+/// `first_bytes`: what judges how the client begins, and what that needs to know.
+async fn both_ways(
+    client: &mut Leg,
+    origin: &mut Leg,
+    meter: &Meter,
+    first_bytes: Option<(&mut Opening, &Context)>,
+) -> End {
     let (from_client, to_client) = client.stream.split();
-    let (from_origin, to_origin) = origin.stream.split();
+    let (from_origin, mut to_origin) = origin.stream.split();
     // Once the client has said all it has to say, nothing but its socket's error tells of a reset.
     let client_done = CancellationToken::new();
     let up = async {
-        let early = std::mem::take(&mut client.early);
+        let mut early = std::mem::take(&mut client.early);
+        if let Some((opening, context)) = first_bytes {
+            let limit = context.timeouts.first_bytes;
+            let policy = || context.policy();
+            let count = |bytes| meter.count(&meter.sent, bytes);
+            early = let_pass(opening, &from_client, &mut to_origin, early, limit, policy, count)
+                .await?;
+        }
         pump(from_client, to_origin, early, &meter.sent, meter, None).await.map_err(|broken| {
             match broken {
                 Broken::Reading => Ending::ClientGone,
@@ -173,16 +238,29 @@ async fn both_ways(client: &mut Leg, origin: &mut Leg, meter: &Meter) -> Ending 
     let down = async {
         let early = std::mem::take(&mut origin.early);
         let watch = Some(&client_done);
-        pump(from_origin, to_client, early, &meter.received, meter, watch).await.map_err(|broken| {
-            match broken {
+        pump(from_origin, to_client, early, &meter.received, meter, watch).await.map_err(
+            |broken| match broken {
                 Broken::Reading => Ending::OriginFailed,
                 Broken::Writing => Ending::ClientGone,
-            }
-        })
+            },
+        )?;
+        Ok(())
     };
     match tokio::try_join!(up, down) {
-        Ok(((), ())) => Ending::Complete,
-        Err(ending) => ending,
+        Ok(((), ())) => Ending::Complete.into(),
+        Err(end) => end,
+    }
+}
+
+impl From<Stopped> for End {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Mismatch(mismatch) => {
+                Self { ending: Ending::SniMismatch, mismatch: Some(mismatch) }
+            }
+            Stopped::Reading => Ending::ClientGone.into(),
+            Stopped::Writing => Ending::OriginFailed.into(),
+        }
     }
 }
 

@@ -92,6 +92,7 @@ fn context() -> Arc<Context> {
         clients: Vec::new(),
         limits: settings.limits,
         timeouts: settings.timeouts,
+        tls: Arc::new(settings.tls),
         tasks: TaskTracker::new(),
         drain: CancellationToken::new(),
         abort: CancellationToken::new(),
