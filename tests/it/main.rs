@@ -29,5 +29,6 @@ mod permissions;
 mod policy_files;
 mod reload;
 mod self_test;
+mod sni;
 mod support;
 mod system_file;
