@@ -5,9 +5,9 @@
 //! such a head is then read as strictly as a request to the proxy itself.
 //!
 //! Nothing goes on of a line that begins with a registered method until the head has been judged.
-//! One that begins with any other word goes on as far as it is not finished, so that a client that
-//! says `hello` and waits for an answer gets one; should it become a request line after all, that
-//! is refused, and a head without its end does nothing.
+//! One that begins with any other word goes on as far as it says nothing of HTTP, so that a client
+//! which says `hello` and waits for an answer gets one; should it become a request line after all,
+//! that is refused, and a line without its end does nothing.
 
 use super::head::{self, HeadError, HeadLimits, is_token};
 use crate::net::{Authority, Host, Port, Target};
@@ -90,7 +90,9 @@ impl PlainHead {
         self.seen = bytes.len();
         match line {
             Line::Other => Ok(Plain::Other),
-            Line::Request if self.parted => Err(HeadError::RequestLine),
+            Line::Open | Line::Request if self.parted && self.line.speaks_http => {
+                Err(HeadError::RequestLine)
+            }
             Line::Request => {
                 self.in_head = true;
                 self.look_at_head(bytes, ended, limits)
@@ -99,7 +101,7 @@ impl PlainHead {
             Line::Open if ended && self.line.speaks_http => Err(HeadError::RequestLine),
             Line::Open if ended => Ok(Plain::Other),
             Line::Open if bytes.is_empty() => Ok(Plain::Hold),
-            Line::Open if !self.line.may_be_registered() => {
+            Line::Open if !self.line.speaks_http && !self.line.may_be_registered() => {
                 self.parted = true;
                 self.seen = 0;
                 Ok(Plain::Release(bytes.len()))
@@ -231,7 +233,12 @@ impl FirstLine {
     fn grow_word(&mut self, byte: u8) {
         if self.word.len() < MAX_WORD {
             self.word.push(byte.to_ascii_lowercase());
-            self.speaks_http |= matches!(self.word.as_slice(), b"http/" | b"http://" | b"https://");
+            self.speaks_http |= match self.word.as_slice() {
+                b"http/" => true,
+                // A URL makes a request without version (HTTP/0.9) only after GET.
+                b"http://" | b"https://" => self.may_be_registered(),
+                _ => false,
+            };
         }
     }
 }
@@ -329,6 +336,7 @@ mod tests {
             b"OPTIONS rtsp://a.test/ RTSP/1.0\r\n",
             b"CONNECT {\"verbose\":false}\r\n",
             b"*1\r\n$4\r\nPING\r\n",
+            b"play http://a.test/\r\n",
             b"{\"a\":1}",
             b"a-word-that-is-longer-than-methods-are",
             b"\0\0\0\x08\x04\xd2\x16\x2f",

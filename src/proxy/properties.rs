@@ -16,7 +16,7 @@ use super::{
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 16 };
 
-fn config(cases: u32) -> Config {
+pub(super) fn config(cases: u32) -> Config {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
     Config { cases, failure_persistence: None, ..Config::default() }
 }

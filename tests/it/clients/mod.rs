@@ -1,4 +1,5 @@
-//! Clients as people run them: curl, git, pip, npm, Python. Allowed and refused, plain and TLS.
+//! Clients as people run them: curl, git, OpenSSL, pip, npm, Python. Allowed and refused, plain
+//! and TLS.
 //!
 //! A client that is not installed is skipped by name (`cargo test -- --nocapture` shows it);
 //! `EXEAT_TEST_CLIENTS=required` makes that a failure. Every client verifies certificates, and is
@@ -6,6 +7,7 @@
 
 mod curl;
 mod git;
+mod openssl;
 mod packages;
 mod python;
 
