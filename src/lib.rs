@@ -42,8 +42,9 @@
 //!    [`policy::VettedAddress`]es; only `policy` can make either. CONNECT, absolute-form, a second
 //!    request on a kept connection, `exeat check` and `exeat bench` all go through
 //!    [`policy::Policy::decide`].
-//! 3. Host text is parsed once, in `net`. That value is matched, resolved, dialled and logged; text
-//!    that does not parse is refused, never repaired.
+//! 3. Host text is parsed once, in `net`. That value is matched, resolved, dialled, compared with
+//!    what a client says first in a tunnel, and logged; text that does not parse is refused, never
+//!    repaired.
 //! 4. A name is resolved once, after it is allowed and never before; every address is vetted; the
 //!    vetted address is dialled.
 //! 5. A policy that cannot be compiled never replaces one that could; at the start it stops the
