@@ -9,8 +9,8 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    head::{HeadError, HeadLimits},
-    plain_head::{Named, Plain, PlainHead},
+    head::HeadLimits,
+    plain_head::{Named, Plain, PlainError, PlainHead},
 };
 use crate::{
     net::{Authority, DnsName, Host, Port},
@@ -57,7 +57,7 @@ pub(super) enum Mismatch {
     Hello(#[from] HelloError),
     /// It begins as HTTP, and has no reading.
     #[error("the HTTP head {0}")]
-    HttpHead(#[from] HeadError),
+    HttpHead(#[from] PlainError),
     /// An HTTP head names another host, or none.
     #[error("the HTTP head is for another host")]
     HttpHost,
@@ -70,6 +70,9 @@ pub(super) enum Mismatch {
     /// The name in a hello is not the one asked for, nor allowed otherwise.
     #[error("the server name is that of another host")]
     OtherName,
+    /// The second hello names another host than the first.
+    #[error("the second ClientHello has another server name than the first")]
+    SecondName,
     /// The client began and did not go on.
     #[error("the first bytes took too long")]
     Slow,
@@ -186,7 +189,7 @@ impl Opening {
                 }
                 Some(WholeHello { hello, .. }) => {
                     self.seen.server_name = hello.server_name;
-                    Err(Mismatch::OtherName)
+                    Err(Mismatch::SecondName)
                 }
                 None if ended => Err(HelloError::Length.into()),
                 None => Ok(Step::Hold),
@@ -270,15 +273,22 @@ impl Mismatch {
             Self::NoName => "no_server_name",
             Self::NotTls => "not_tls",
             Self::OtherName => "server_name",
+            Self::SecondName => "second_server_name",
             Self::Slow => "slow",
         }
     }
 
-    /// What a client is told that has heard nothing yet, in the protocol it speaks. Its name is
-    /// what is wrong, so the alert is the one for names where there is one: libraries show it.
+    /// Whether the client would understand the answer although the origin has spoken already.
+    pub(super) fn may_interrupt(&self) -> bool {
+        // The origin's part of the handshake has ended with HelloRetryRequest.
+        *self == Self::SecondName
+    }
+
+    /// What the client is told, in the protocol it speaks. A name is what is wrong, so the alert is
+    /// the one for names where there is one: libraries show it.
     pub(super) fn answer(&self) -> Vec<u8> {
         let alert = match self {
-            Self::OtherName => Alert::UnrecognizedName,
+            Self::OtherName | Self::SecondName => Alert::UnrecognizedName,
             Self::Hello(HelloError::Name(_) | HelloError::ServerName | HelloError::TrailingDot) => {
                 Alert::UnrecognizedName
             }
@@ -436,7 +446,7 @@ mod tests {
             let mut opening = opening("ok.test:443", &rules());
             let (gone, mismatch) =
                 feed(&mut opening, &[&first[..], &early, &second].concat(), step);
-            assert_eq!(mismatch, Some(Mismatch::OtherName), "{step}");
+            assert_eq!(mismatch, Some(Mismatch::SecondName), "{step}");
             assert_eq!(gone.len(), first.len() + early.len(), "{step}");
         }
     }
@@ -446,17 +456,18 @@ mod tests {
         let words: std::collections::BTreeSet<_> = [
             Mismatch::Ech,
             Mismatch::Hello(HelloError::Length),
-            Mismatch::HttpHead(HeadError::LineEnd),
+            Mismatch::HttpHead(PlainError::Unfinished),
             Mismatch::HttpHost,
             Mismatch::NoName,
             Mismatch::NotTls,
             Mismatch::OtherName,
+            Mismatch::SecondName,
             Mismatch::Slow,
         ]
         .iter()
         .map(Mismatch::word)
         .collect();
-        assert_eq!(words.len(), 8);
+        assert_eq!(words.len(), 9);
     }
 
     /// Pieces of what clients say first, right and wrong.
@@ -512,7 +523,7 @@ mod tests {
                 // An unfinished line with an unregistered method has gone on; then its head is
                 // refused, whatever it names.
                 (None, Some(mismatch)) => {
-                    prop_assert_eq!(mismatch, &Mismatch::HttpHead(HeadError::RequestLine));
+                    prop_assert_eq!(mismatch, &Mismatch::HttpHead(PlainError::Parted));
                     prop_assert!(!bytes.starts_with(b"GET"));
                 }
                 (Some(_), None) => prop_assert!(false, "{} passes in pieces", bytes.escape_ascii()),

@@ -39,6 +39,26 @@ pub(super) enum Plain {
     Release(usize),
 }
 
+/// Why a request has no reading, or two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PlainError {
+    /// A head that the proxy itself would refuse.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// Several `Host` fields, or one that is no authority.
+    #[error("has more than one Host field, or one that is no host")]
+    HostField,
+    /// A request line that came in parts, after a word that is no registered method.
+    #[error("has an unregistered method, and came in parts")]
+    Parted,
+    /// More bytes than accepted.
+    #[error("is too large")]
+    TooLarge,
+    /// The client ended before the head did.
+    #[error("has no end")]
+    Unfinished,
+}
+
 /// The hosts in a head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Named {
@@ -77,7 +97,7 @@ impl PlainHead {
         bytes: &[u8],
         ended: bool,
         limits: HeadLimits,
-    ) -> Result<Plain, HeadError> {
+    ) -> Result<Plain, PlainError> {
         if self.in_head {
             return self.look_at_head(bytes, ended, limits);
         }
@@ -91,14 +111,14 @@ impl PlainHead {
         match line {
             Line::Other => Ok(Plain::Other),
             Line::Open | Line::Request if self.parted && self.line.speaks_http => {
-                Err(HeadError::RequestLine)
+                Err(PlainError::Parted)
             }
             Line::Request => {
                 self.in_head = true;
                 self.look_at_head(bytes, ended, limits)
             }
             // Some servers take the end of the stream for the end of the line.
-            Line::Open if ended && self.line.speaks_http => Err(HeadError::RequestLine),
+            Line::Open if ended && self.line.speaks_http => Err(PlainError::Unfinished),
             Line::Open if ended => Ok(Plain::Other),
             Line::Open if bytes.is_empty() => Ok(Plain::Hold),
             Line::Open if !self.line.speaks_http && !self.line.may_be_registered() => {
@@ -106,7 +126,7 @@ impl PlainHead {
                 self.seen = 0;
                 Ok(Plain::Release(bytes.len()))
             }
-            Line::Open if bytes.len() >= limits.bytes => Err(HeadError::TooLarge),
+            Line::Open if bytes.len() >= limits.bytes => Err(PlainError::TooLarge),
             Line::Open => Ok(Plain::Hold),
         }
     }
@@ -116,16 +136,16 @@ impl PlainHead {
         bytes: &[u8],
         ended: bool,
         limits: HeadLimits,
-    ) -> Result<Plain, HeadError> {
+    ) -> Result<Plain, PlainError> {
         match head::find_end(bytes, self.looked_at)? {
             Some(end) if end <= limits.bytes => {
                 let head = bytes.get(..end).unwrap_or_default();
                 head::check(head, limits)?;
                 named(head).map(Plain::Head)
             }
-            Some(_) => Err(HeadError::TooLarge),
-            None if bytes.len() >= limits.bytes => Err(HeadError::TooLarge),
-            None if ended => Err(HeadError::LineEnd),
+            Some(_) => Err(PlainError::TooLarge),
+            None if bytes.len() >= limits.bytes => Err(PlainError::TooLarge),
+            None if ended => Err(PlainError::Unfinished),
             None => {
                 self.looked_at = head::last_line(bytes);
                 Ok(Plain::Hold)
@@ -244,13 +264,17 @@ impl FirstLine {
 }
 
 /// The hosts of a head that has been checked.
-fn named(head: &[u8]) -> Result<Named, HeadError> {
+fn named(head: &[u8]) -> Result<Named, PlainError> {
     let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
     let target = match (words.next(), words.next()) {
-        (Some(b"CONNECT"), Some(authority)) => Some(Authority::parse_connect(authority)?.host),
+        (Some(b"CONNECT"), Some(authority)) => {
+            Some(Authority::parse_connect(authority).map_err(HeadError::from)?.host)
+        }
         (_, Some([b'/' | b'*', ..]) | None) => None,
-        (_, Some(absolute)) => Some(Target::parse(absolute)?.authority.host),
+        (_, Some(absolute)) => {
+            Some(Target::parse(absolute).map_err(HeadError::from)?.authority.host)
+        }
     };
     let mut field = None;
     for line in lines {
@@ -259,9 +283,9 @@ fn named(head: &[u8]) -> Result<Named, HeadError> {
         if !name.eq_ignore_ascii_case(b"host") {
             continue;
         }
-        let host = Authority::parse_or(value.trim_ascii(), Port::HTTP)?.host;
-        if field.replace(host).is_some() {
-            return Err(HeadError::Field);
+        let host = Authority::parse_or(value.trim_ascii(), Port::HTTP);
+        if field.replace(host.map_err(|_| PlainError::HostField)?.host).is_some() {
+            return Err(PlainError::HostField);
         }
     }
     Ok(Named { target, field })
@@ -274,7 +298,7 @@ mod tests {
     const LIMITS: HeadLimits = HeadLimits { bytes: 200, fields: 8 };
 
     /// The first answer that is final, and how much went on before it.
-    fn look(bytes: &[u8], step: usize) -> (Result<Plain, HeadError>, usize) {
+    fn look(bytes: &[u8], step: usize) -> (Result<Plain, PlainError>, usize) {
         let mut head = PlainHead::default();
         let (mut from, mut to) = (0, 0);
         loop {
@@ -314,12 +338,12 @@ mod tests {
                     answer,
                     Ok(Plain::Head(Named { target: target.clone(), field: field.clone() }))
                 );
-                assert!(head[..gone].trim().is_empty(), "{head:?}");
+                assert!(head.as_bytes()[..gone].trim_ascii().is_empty(), "{head:?}");
             }
         }
         let unregistered = "FETCH / HTTP/1.1\r\nHost: a.test\r\n\r\n";
         assert!(matches!(look(unregistered.as_bytes(), 1000).0, Ok(Plain::Head(_))));
-        assert_eq!(look(unregistered.as_bytes(), 10).0, Err(HeadError::RequestLine));
+        assert_eq!(look(unregistered.as_bytes(), 10).0, Err(PlainError::Parted));
     }
 
     #[test]
@@ -370,12 +394,15 @@ mod tests {
             }
         }
         let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(200));
-        assert_eq!(look(long.as_bytes(), 10).0, Err(HeadError::TooLarge));
+        assert_eq!(look(long.as_bytes(), 10).0, Err(PlainError::TooLarge));
         let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(200));
-        assert_eq!(look(long.as_bytes(), 10).0, Err(HeadError::TooLarge));
+        assert_eq!(look(long.as_bytes(), 10).0, Err(PlainError::TooLarge));
         let mut head = PlainHead::default();
-        assert_eq!(head.look(b"GET / HTTP/1.1", true, LIMITS), Err(HeadError::RequestLine));
+        assert_eq!(head.look(b"GET / HTTP/1.1", true, LIMITS), Err(PlainError::Unfinished));
         let mut head = PlainHead::default();
-        assert_eq!(head.look(b"GET / HTTP/1.1\r\nHost: b", true, LIMITS), Err(HeadError::LineEnd));
+        assert_eq!(
+            head.look(b"GET / HTTP/1.1\r\nHost: b", true, LIMITS),
+            Err(PlainError::Unfinished)
+        );
     }
 }

@@ -151,8 +151,8 @@ impl Tunnel {
         if let Some(mismatch) = mismatch {
             tracing::debug!(tunnel = %self.admission.permit.authority(), %mismatch, "closed");
             context.counters.sni_mismatches.increment();
-            // After bytes of the origin's it would only confuse.
-            if received == 0 {
+            // After bytes of the origin's most answers would only confuse.
+            if received == 0 || mismatch.may_interrupt() {
                 client.say(&mismatch.answer()).await;
             }
         }

@@ -359,9 +359,9 @@ async fn a_second_hello_must_say_the_same() {
                 assert_eq!(some_of(&mut server).await, b"and more");
             } else {
                 assert_eq!(rest_of(&mut server).await, between);
-                rest_of(&mut client).await;
+                assert_eq!(rest_of(&mut client).await, [21, 3, 3, 0, 2, 2, 112]);
                 drop(client);
-                last_end(&proxy, "server_name").await;
+                last_end(&proxy, "second_server_name").await;
             }
         }
     }
