@@ -20,6 +20,7 @@ mod clients;
 mod confine;
 mod connect;
 mod forward;
+mod hellos;
 mod host_forms;
 mod instructions;
 mod names;
