@@ -52,8 +52,8 @@ pub(super) struct Tunnel {
     admission: Admission,
     client: Arc<Client>,
     peer: SocketAddr,
-    /// None: nothing is asked of how the client begins.
-    opening: Option<Opening>,
+    /// None: nothing is asked of how the client begins. Boxed, because futures copy what they own.
+    opening: Option<Box<Opening>>,
 }
 
 /// How a tunnel ended, and what the client is still to be told.
@@ -129,16 +129,16 @@ impl Tunnel {
 
     /// The client must begin as that allows.
     pub(super) fn judged_by(self, opening: Opening) -> Self {
-        Self { opening: Some(opening), ..self }
+        Self { opening: Some(Box::new(opening)), ..self }
     }
 
     /// Moves bytes until the end, and records it.
     pub(super) async fn run(mut self, mut client: Leg, mut origin: Leg) {
         let meter = Meter::new();
         let mut opening = self.opening.take();
-        let named = opening.as_ref().map(Opening::named);
+        let named = opening.as_ref().map(|opening| opening.named());
         let context = self.client.context();
-        let first_bytes = opening.as_mut().map(|opening| (opening, &**context));
+        let first_bytes = opening.as_mut().map(|opening| (&mut **opening, &**context));
         // Overseen first: not a byte moves in a tunnel that is refused from the start.
         let End { ending, mismatch } = tokio::select! {
             biased;
