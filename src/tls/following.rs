@@ -1,10 +1,11 @@
 //! What a client sends after its hello, as far as it may hold a second one.
 //!
 //! A TLS 1.3 server may answer with `HelloRetryRequest`, and the client says hello again, in the
-//! clear (RFC 8446 §4.1.4). Some servers take the name from the second hello, so a first one alone
-//! proves nothing. Records are followed by their headers only, as far as a second hello can come:
-//! `change_cipher_spec` and alerts may go before it, and early data if the first hello announced it.
-//! What comes later is encrypted, a renegotiation of TLS 1.2 included.
+//! clear (RFC 8446 §4.1.4). Some servers, OpenSSL 3.0 among them, then take the name from the second
+//! hello, so a first one alone proves nothing. Records are followed by their headers only, as far
+//! as a second hello can come: `change_cipher_spec` and alerts may go before it, and early data if
+//! the first hello announced it. What comes later is encrypted, a renegotiation of TLS 1.2
+//! included.
 
 use super::reader::{CLIENT_HELLO, HANDSHAKE, HEADER};
 
