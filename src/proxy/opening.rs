@@ -162,7 +162,7 @@ impl Opening {
                 Some(WholeHello { hello, end }) => {
                     self.judge_hello(&hello)?;
                     self.judge_name(hello.server_name.clone(), policy)?;
-                    if self.rules.sni == Sni::Off {
+                    if self.rules.sni == Sni::Off || !hello.may_repeat {
                         return Ok(Step::Pass);
                     }
                     let following = Following::new(hello.early_data);
@@ -360,7 +360,8 @@ mod tests {
 
     /// A hello in one record, or in two.
     fn hello(name: Option<&str>, extensions: &[u8], records: usize) -> Vec<u8> {
-        let mut all = extensions.to_vec();
+        // TLS 1.3 is offered.
+        let mut all = [&[0, 43, 0, 3, 2, 3, 4], extensions].concat();
         if let Some(name) = name {
             let length = u8::try_from(name.len()).unwrap();
             all.extend([0, 0, 0, length + 5, 0, length + 3, 0, 0, length]);

@@ -14,6 +14,8 @@ pub struct ClientHello {
     /// Another hello with another name may be hidden inside (ECH, or ESNI before it). GREASE looks
     /// the same (RFC 9849 §6.2).
     pub ech: bool,
+    /// A version is offered in which a server may ask for a second hello: TLS 1.3 or later.
+    pub may_repeat: bool,
     /// Early data follows, in records that go before a second hello (RFC 8446 §4.2.10).
     pub early_data: bool,
 }
@@ -62,6 +64,7 @@ pub enum HelloError {
 /// IANA, TLS Extension Type Values.
 const SERVER_NAME: u16 = 0;
 const EARLY_DATA: u16 = 42;
+const SUPPORTED_VERSIONS: u16 = 43;
 /// `encrypted_client_hello` (RFC 9849).
 const ECH: u16 = 0xfe0d;
 /// `encrypted_server_name` of the drafts before it.
@@ -89,7 +92,8 @@ impl ClientHello {
         if !lengths_make_sense {
             return Err(HelloError::Field);
         }
-        let mut hello = Self { server_name: None, ech: false, early_data: false };
+        let mut hello =
+            Self { server_name: None, ech: false, may_repeat: false, early_data: false };
         // TLS 1.2 hellos may do without extensions.
         if body.is_empty() {
             return Ok(hello);
@@ -107,6 +111,7 @@ impl ClientHello {
                 SERVER_NAME => hello.server_name = Some(server_name(data)?),
                 ECH | ESNI => hello.ech = true,
                 EARLY_DATA => hello.early_data = true,
+                SUPPORTED_VERSIONS => hello.may_repeat = offers_more_than_tls12(data)?,
                 _ => {}
             }
         }
@@ -120,6 +125,18 @@ impl ClientHello {
 
 /// `legacy_version` and `random`.
 const VERSION_AND_RANDOM: usize = 2 + 32;
+
+/// Whether a list of versions (RFC 8446 §4.2.1) has one after TLS 1.2.
+fn offers_more_than_tls12(data: &[u8]) -> Result<bool, HelloError> {
+    const TLS12: u16 = 0x0303;
+    let mut versions = Cursor::new(Cursor::new(data).vector8()?);
+    while !versions.is_empty() {
+        if versions.u16()? > TLS12 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
 
 /// The one name of a `ServerNameList`. Unknown types of names are refused: nobody defined any, so
 /// what follows one has no length that all servers agree on.
@@ -201,12 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn hidden_names_and_early_data_show() {
-        for (kind, expected) in
-            [(ECH, (true, false)), (ESNI, (true, false)), (EARLY_DATA, (false, true))]
-        {
-            let hello = ClientHello::parse(&body(&[(kind, b"x")])).unwrap();
-            assert_eq!((hello.ech, hello.early_data), expected, "{kind:#x}");
+    fn hidden_names_and_what_may_follow_show() {
+        for (kind, data, expected) in [
+            (ECH, &b"x"[..], (true, false, false)),
+            (ESNI, b"x", (true, false, false)),
+            (EARLY_DATA, b"", (false, true, false)),
+            (SUPPORTED_VERSIONS, &[4, 3, 3, 3, 4], (false, false, true)),
+            (SUPPORTED_VERSIONS, &[4, 3, 3, 3, 2], (false, false, false)),
+        ] {
+            let hello = ClientHello::parse(&body(&[(kind, data)])).unwrap();
+            let said = (hello.ech, hello.early_data, hello.may_repeat);
+            assert_eq!(said, expected, "{kind:#x}");
         }
     }
 

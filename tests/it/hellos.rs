@@ -108,6 +108,9 @@ impl Row {
         if !fits {
             return Verdict::Close;
         }
+        if !hello.may_repeat {
+            return Verdict::Pass;
+        }
         let mut following = Following::new(hello.early_data);
         loop {
             match following.look(rest) {
