@@ -150,7 +150,7 @@ impl Pattern {
         match (&self.shape, host) {
             (Shape::Any, _) => true,
             (Shape::Address(address), Host::Ip(ip)) => address == ip,
-            (Shape::Glob(glob), host) => glob.matches(&host.to_bare_string()),
+            (Shape::Glob(glob), host) => glob.matches(host.to_bare_string()),
             (Shape::Exact(base), Host::Name(name)) => base == name,
             (Shape::Subdomains(base), Host::Name(name)) => is_below(name, base),
             (Shape::Tree(base), Host::Name(name)) => name == base || is_below(name, base),
