@@ -13,6 +13,7 @@
 //! | module | what | pure |
 //! |---|---|---|
 //! | [`net`] | the words of the network, parsed once | yes |
+//! | [`http1`] | the grammar of HTTP/1 messages, strictly | yes |
 //! | [`policy`] | `requirements.toml` to rules to decisions; permits | yes |
 //! | [`requirements`] | several documents, the one that applies | yes |
 //! | [`settings`] | flags, environment and `exeat.toml` to one value | |
@@ -36,7 +37,7 @@
 //!
 //! # Invariants
 //!
-//! 1. `net`, `policy` and `requirements` are pure: functions of values. No sockets, files, clock,
+//! 1. `net`, `http1`, `policy` and `requirements` are pure: functions of values. No sockets, files, clock,
 //!    environment, threads or logging.
 //! 2. **No permit, no socket.** The dialer takes a [`policy::Permit`] and
 //!    [`policy::VettedAddress`]es; only `policy` can make either. CONNECT, absolute-form, a second
@@ -62,6 +63,7 @@ pub mod app;
 pub mod cli;
 pub mod confine;
 pub mod dns;
+pub mod http1;
 pub mod net;
 pub mod observe;
 pub mod policy;

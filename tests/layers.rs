@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 /// Every top-level module, lowest first, with the modules it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("net", &[]),
+    ("http1", &[]),
     ("policy", &["net"]),
     ("requirements", &["net", "policy"]),
     ("settings", &["net", "policy", "requirements"]),
@@ -15,8 +16,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("dns", &["net", "policy", "requirements", "settings"]),
     ("tls", &["net"]),
     ("confine", &[]),
-    ("upstream", &["net", "policy", "dns"]),
-    ("proxy", &["net", "policy", "settings", "observe", "dns", "tls", "upstream"]),
+    ("upstream", &["net", "http1", "policy", "dns"]),
+    ("proxy", &["net", "http1", "policy", "settings", "observe", "dns", "tls", "upstream"]),
     (
         "app",
         &[
@@ -36,7 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// What the pure modules never name.
-const PURE: &[&str] = &["net", "policy", "requirements"];
+const PURE: &[&str] = &["net", "http1", "policy", "requirements"];
 const IMPURE_PATHS: &[&str] = &[
     "tokio::",
     "hyper::",

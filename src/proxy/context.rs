@@ -12,9 +12,10 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{head::HeadLimits, self_test::Probe};
+use super::self_test::Probe;
 use crate::{
     dns::Resolver,
+    http1::HeadLimits,
     observe::{Audit, Counters},
     policy::Policy,
     settings::{Limits, Timeouts, Tls},

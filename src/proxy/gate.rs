@@ -21,10 +21,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{
-    chunks::{Chunks, Scanned},
-    head::{self, Framing, HeadError, HeadLimits, Switch},
-};
+use super::head::{self, Framing, HeadError, Switch};
+use crate::http1::{Chunks, HeadLimits, Malformed, Scanned, last_line};
 
 /// A client's socket behind the check.
 #[derive(Debug)]
@@ -178,12 +176,12 @@ impl Gate {
             self.skipped = true;
         }
         let framing = match head::find_end(&self.held, self.looked_at) {
-            Ok(None) if self.held.len() >= self.limits.bytes => Err(HeadError::TooLarge),
+            Ok(None) if self.held.len() >= self.limits.bytes => Err(Malformed::TooLarge.into()),
             Ok(None) => {
-                self.looked_at = head::last_line(&self.held);
+                self.looked_at = last_line(&self.held);
                 return;
             }
-            Ok(Some(end)) if end > self.limits.bytes => Err(HeadError::TooLarge),
+            Ok(Some(end)) if end > self.limits.bytes => Err(Malformed::TooLarge.into()),
             Ok(Some(end)) => {
                 self.cleared = end;
                 head::check(self.held.get(..end).unwrap_or_default(), self.limits)

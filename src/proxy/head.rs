@@ -5,11 +5,14 @@
 //! library sees them. It finds out how the message is framed and refuses what has two readings
 //! (RFC 9112 §2.2, §3, §5, §6); it does not build a request.
 
-use std::str;
-
 use http::Uri;
 
-use crate::net::{Authority, AuthorityError, Target, TargetError};
+use crate::{
+    http1::{
+        self, BodyFields, HeadLimits, Lines, Malformed, SaidLength, Version, is_token, split_field,
+    },
+    net::{Authority, AuthorityError, Target, TargetError},
+};
 
 /// How the body after a head is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,24 +44,9 @@ pub(super) enum HeadError {
     /// CONNECT with a body (RFC 9110 §9.3.6).
     #[error("has a body, which CONNECT cannot have")]
     ConnectBody,
-    /// A Content-Length that is not one decimal number, or more than one of them.
-    #[error("Content-Length is not one decimal number")]
-    ContentLength,
-    /// A control character.
-    #[error("has a control character")]
-    Control,
-    /// A field line without a legal name and a colon right after it.
-    #[error("has a malformed field line")]
-    Field,
-    /// A line that continues the one before (obs-fold).
-    #[error("has a folded field line")]
-    Folded,
-    /// Both Content-Length and Transfer-Encoding.
-    #[error("has both Content-Length and Transfer-Encoding")]
-    LengthAndCoding,
-    /// A carriage return or line feed on its own.
-    #[error("has a line that does not end in CRLF")]
-    LineEnd,
+    /// Malformed as any message may be.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     /// The first byte starts no request: another protocol.
     #[error(
         "is not HTTP: this is an HTTP proxy, to be named as http://, not https:// or socks5://"
@@ -70,27 +58,9 @@ pub(super) enum HeadError {
     /// The target is no absolute URL.
     #[error("has a request target that {0}")]
     Target(#[from] TargetError),
-    /// More bytes than accepted.
-    #[error("is too large")]
-    TooLarge,
-    /// More fields than accepted.
-    #[error("has too many fields")]
-    TooManyFields,
-    /// A Transfer-Encoding other than `chunked`, alone and once, in HTTP/1.1.
-    #[error("has a Transfer-Encoding other than `chunked`")]
-    TransferEncoding,
     /// A version other than HTTP/1.0 and HTTP/1.1.
     #[error("is not HTTP/1.1 or HTTP/1.0")]
     Version,
-}
-
-/// Bounds of a head.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct HeadLimits {
-    /// In bytes, the empty line included.
-    pub(super) bytes: usize,
-    /// Field lines.
-    pub(super) fields: usize,
 }
 
 /// What the request line means for framing.
@@ -98,14 +68,13 @@ pub(super) struct HeadLimits {
 struct RequestLine {
     connect: bool,
     get: bool,
-    http11: bool,
+    version: Version,
 }
 
 /// The fields that say where a message ends.
 #[derive(Debug, Default)]
 struct FramingFields {
-    length: Option<u64>,
-    chunked: bool,
+    body: BodyFields,
     upgrade: Upgrade,
     connection_upgrade: bool,
 }
@@ -118,11 +87,6 @@ enum Upgrade {
     /// Something that is not granted, or several things.
     Other,
     Websocket,
-}
-
-/// Lines between CRLFs; a carriage return or line feed on its own is an error.
-struct Lines<'a> {
-    rest: Option<&'a [u8]>,
 }
 
 /// Longer than any method in the IANA registry; one without end is an attack.
@@ -139,26 +103,7 @@ pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, HeadE
     if bytes.first().is_some_and(|byte| !is_token(&[*byte]) && !matches!(byte, b'\r' | b'\n')) {
         return Err(HeadError::NotHttp);
     }
-    let mut line_start = from;
-    loop {
-        let rest = bytes.get(line_start..).unwrap_or_default();
-        let Some(length) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
-            return Ok(None);
-        };
-        match rest.get(length..) {
-            Some([b'\r', b'\n', ..]) => line_start += length + 2,
-            Some([b'\r']) => return Ok(None),
-            Some(_) | None => return Err(HeadError::LineEnd),
-        }
-        if length == 0 {
-            return Ok(Some(line_start));
-        }
-    }
-}
-
-/// Where the last unfinished line begins: from there [`find_end`] goes on.
-pub(super) fn last_line(bytes: &[u8]) -> usize {
-    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+    Ok(http1::find_end(bytes, from)?)
 }
 
 /// Checks a whole head, its empty line included, and says how the body is framed.
@@ -167,8 +112,7 @@ pub(super) fn last_line(bytes: &[u8]) -> usize {
 ///
 /// What has no reading, or two.
 pub(super) fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, HeadError> {
-    let head = head.strip_suffix(b"\r\n\r\n").ok_or(HeadError::LineEnd)?;
-    let mut lines = Lines { rest: Some(head) };
+    let mut lines = Lines::of_head(head)?;
     let request = check_request_line(lines.next().ok_or(HeadError::RequestLine)??)?;
     let mut framing = FramingFields::default();
     let mut count = 0;
@@ -177,7 +121,7 @@ pub(super) fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, HeadErro
         framing.note(name, value)?;
         count += 1;
         if count > limits.fields {
-            return Err(HeadError::TooManyFields);
+            return Err(Malformed::TooManyFields.into());
         }
     }
     framing.decide(request)
@@ -190,22 +134,21 @@ fn check_request_line(line: &[u8]) -> Result<RequestLine, HeadError> {
     else {
         return Err(HeadError::RequestLine);
     };
-    let http11 = match version {
-        b"HTTP/1.1" => true,
-        b"HTTP/1.0" => false,
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+    let version = match (Version::parse(version), version) {
+        (Some(version), _) => version,
+        (None, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
             return Err(HeadError::Version);
         }
-        _ => return Err(HeadError::RequestLine),
+        (None, _) => return Err(HeadError::RequestLine),
     };
     if !is_token(method) || method.len() > MAX_METHOD {
         return Err(HeadError::RequestLine);
     }
     let connect = method == b"CONNECT";
     check_target(target, connect)?;
-    Ok(RequestLine { connect, get: method == b"GET", http11 })
+    Ok(RequestLine { connect, get: method == b"GET", version })
 }
 
 /// The library drops fragments and has its own idea of an authority, so targets are read here,
@@ -233,36 +176,10 @@ fn check_target(target: &[u8], connect: bool) -> Result<(), HeadError> {
     Ok(())
 }
 
-/// The name and the trimmed value of a field line (RFC 9112 §5).
-fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
-    if matches!(line.first(), Some(b' ' | b'\t')) {
-        return Err(HeadError::Folded);
-    }
-    let colon = line.iter().position(|byte| *byte == b':').ok_or(HeadError::Field)?;
-    let (name, value) = line.split_at(colon);
-    let value = value.get(1..).unwrap_or_default();
-    if !is_token(name) {
-        return Err(HeadError::Field);
-    }
-    if value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
-        return Err(HeadError::Control);
-    }
-    Ok((name, value.trim_ascii()))
-}
-
 impl FramingFields {
     fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
-        if name.eq_ignore_ascii_case(b"content-length") {
-            if self.length.is_some() {
-                return Err(HeadError::ContentLength);
-            }
-            self.length = Some(parse_length(value)?);
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(HeadError::TransferEncoding);
-            }
-            self.chunked = true;
-        } else if name.eq_ignore_ascii_case(b"upgrade") {
+        self.body.note(name, value)?;
+        if name.eq_ignore_ascii_case(b"upgrade") {
             let websocket = value.eq_ignore_ascii_case(b"websocket");
             self.upgrade = match self.upgrade {
                 Upgrade::Nothing if websocket => Upgrade::Websocket,
@@ -276,16 +193,17 @@ impl FramingFields {
     }
 
     fn decide(self, request: RequestLine) -> Result<Framing, HeadError> {
-        match (self.length, self.chunked) {
-            (Some(_), true) => Err(HeadError::LengthAndCoding),
-            (_, true) if !request.http11 => Err(HeadError::TransferEncoding),
-            (Some(1..), false) | (None, true) if request.connect => Err(HeadError::ConnectBody),
-            (_, _) if request.connect => Ok(Framing::Switching(Switch::Tunnel)),
-            (None, true) => Ok(Framing::Chunked),
-            (None | Some(0), false) if self.asks_for_websocket(request) => {
+        match self.body.said(request.version)? {
+            SaidLength::Length(1..) | SaidLength::Chunked if request.connect => {
+                Err(HeadError::ConnectBody)
+            }
+            _ if request.connect => Ok(Framing::Switching(Switch::Tunnel)),
+            SaidLength::Chunked => Ok(Framing::Chunked),
+            SaidLength::Nothing | SaidLength::Length(0) if self.asks_for_websocket(request) => {
                 Ok(Framing::Switching(Switch::Websocket))
             }
-            (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
+            SaidLength::Nothing => Ok(Framing::Length(0)),
+            SaidLength::Length(length) => Ok(Framing::Length(length)),
         }
     }
 
@@ -293,39 +211,9 @@ impl FramingFields {
     /// are not granted, so the request is an ordinary one.
     fn asks_for_websocket(&self, request: RequestLine) -> bool {
         request.get
-            && request.http11
+            && request.version == Version::Http11
             && self.connection_upgrade
             && self.upgrade == Upgrade::Websocket
-    }
-}
-
-/// At most what fits a signed number everywhere.
-fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
-    let digits = str::from_utf8(value)
-        .ok()
-        .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
-    let length = digits.and_then(|digits| digits.parse().ok());
-    length.filter(|length| *length <= i64::MAX.unsigned_abs()).ok_or(HeadError::ContentLength)
-}
-
-/// RFC 9110 §5.6.2.
-pub(super) fn is_token(text: &[u8]) -> bool {
-    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !text.is_empty() && text.iter().all(legal)
-}
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = Result<&'a [u8], HeadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.rest.take()?;
-        let Some(at) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
-            return Some(Ok(rest));
-        };
-        let (line, end) = rest.split_at(at);
-        let Some(after) = end.strip_prefix(b"\r\n") else { return Some(Err(HeadError::LineEnd)) };
-        self.rest = Some(after);
-        Some(Ok(line))
     }
 }
 
@@ -369,33 +257,48 @@ mod tests {
         for (lines, error) in [
             (
                 "GET http://a/ HTTP/1.1\nContent-Length: 5\nTransfer-Encoding: chunked",
-                HeadError::LengthAndCoding,
+                HeadError::Malformed(Malformed::LengthAndCoding),
             ),
             (
                 "GET http://a/ HTTP/1.1\nContent-Length: 5\nContent-Length: 5",
-                HeadError::ContentLength,
+                HeadError::Malformed(Malformed::ContentLength),
             ),
-            ("GET http://a/ HTTP/1.1\nContent-Length: 5, 5", HeadError::ContentLength),
-            ("GET http://a/ HTTP/1.1\nContent-Length: +5", HeadError::ContentLength),
-            ("GET http://a/ HTTP/1.1\nContent-Length:", HeadError::ContentLength),
+            (
+                "GET http://a/ HTTP/1.1\nContent-Length: 5, 5",
+                HeadError::Malformed(Malformed::ContentLength),
+            ),
+            (
+                "GET http://a/ HTTP/1.1\nContent-Length: +5",
+                HeadError::Malformed(Malformed::ContentLength),
+            ),
+            (
+                "GET http://a/ HTTP/1.1\nContent-Length:",
+                HeadError::Malformed(Malformed::ContentLength),
+            ),
             (
                 "GET http://a/ HTTP/1.1\nContent-Length: 99999999999999999999",
-                HeadError::ContentLength,
+                HeadError::Malformed(Malformed::ContentLength),
             ),
             (
                 "GET http://a/ HTTP/1.1\nTransfer-Encoding: gzip, chunked",
-                HeadError::TransferEncoding,
+                HeadError::Malformed(Malformed::TransferEncoding),
             ),
-            ("GET http://a/ HTTP/1.1\nTransfer-Encoding:", HeadError::TransferEncoding),
-            ("GET http://a/ HTTP/1.0\nTransfer-Encoding: chunked", HeadError::TransferEncoding),
+            (
+                "GET http://a/ HTTP/1.1\nTransfer-Encoding:",
+                HeadError::Malformed(Malformed::TransferEncoding),
+            ),
+            (
+                "GET http://a/ HTTP/1.0\nTransfer-Encoding: chunked",
+                HeadError::Malformed(Malformed::TransferEncoding),
+            ),
             ("CONNECT a:443 HTTP/1.1\nContent-Length: 5", HeadError::ConnectBody),
             ("CONNECT a:443 HTTP/1.1\nTransfer-Encoding: chunked", HeadError::ConnectBody),
-            ("GET http://a/ HTTP/1.1\n folded", HeadError::Folded),
-            ("GET http://a/ HTTP/1.1\nX : y", HeadError::Field),
-            ("GET http://a/ HTTP/1.1\nX", HeadError::Field),
-            ("GET http://a/ HTTP/1.1\n: y", HeadError::Field),
-            ("GET http://a/ HTTP/1.1\nX: a\0b", HeadError::Control),
-            ("GET http://a/ HTTP/1.1\nX: a\rb", HeadError::LineEnd),
+            ("GET http://a/ HTTP/1.1\n folded", HeadError::Malformed(Malformed::Folded)),
+            ("GET http://a/ HTTP/1.1\nX : y", HeadError::Malformed(Malformed::Field)),
+            ("GET http://a/ HTTP/1.1\nX", HeadError::Malformed(Malformed::Field)),
+            ("GET http://a/ HTTP/1.1\n: y", HeadError::Malformed(Malformed::Field)),
+            ("GET http://a/ HTTP/1.1\nX: a\0b", HeadError::Malformed(Malformed::Control)),
+            ("GET http://a/ HTTP/1.1\nX: a\rb", HeadError::Malformed(Malformed::LineEnd)),
             ("GET  http://a/ HTTP/1.1", HeadError::RequestLine),
             ("GET http://a/", HeadError::RequestLine),
             ("GET http://\u{fc}/ HTTP/1.1", HeadError::Target(TargetError::Octet)),
@@ -405,22 +308,19 @@ mod tests {
             ("GET http://a/ HTTP/2.0", HeadError::Version),
             ("GET http://a/ HTTP/1.10", HeadError::RequestLine),
             ("GET http://a/?\" HTTP/1.1", HeadError::RequestLine),
-            ("GET http://a/ HTTP/1.1\na: 1\nb: 1\nc: 1\nd: 1\ne: 1", HeadError::TooManyFields),
+            (
+                "GET http://a/ HTTP/1.1\na: 1\nb: 1\nc: 1\nd: 1\ne: 1",
+                Malformed::TooManyFields.into(),
+            ),
         ] {
             assert_eq!(framing(lines), Err(error), "{lines}");
         }
     }
 
     #[test]
-    fn line_ends_are_looked_at_as_they_come() {
-        assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost", 0), Ok(None));
-        assert_eq!(last_line(b"GET / HTTP/1.1\r\nHost"), 16);
-        assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nmore", 16), Ok(Some(27)));
-        assert_eq!(find_end(b"GET / HTTP/1.1\nHost", 0), Err(HeadError::LineEnd));
-        assert_eq!(find_end(b"\n", 0), Err(HeadError::LineEnd));
+    fn other_protocols_are_told_at_once() {
         assert_eq!(find_end(b"\x16\x03\x01", 0), Err(HeadError::NotHttp));
         assert_eq!(find_end(b"\x05\x01\x00", 0), Err(HeadError::NotHttp));
-        assert_eq!(find_end(b"GET / HTTP/1.1\rHost", 0), Err(HeadError::LineEnd));
-        assert_eq!(find_end(b"GET / HTTP/1.1\r", 0), Ok(None));
+        assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost", 0), Ok(None));
     }
 }

@@ -7,7 +7,6 @@
 
 mod admit;
 mod body;
-mod chunks;
 mod client;
 mod connect;
 mod connection;

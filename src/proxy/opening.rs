@@ -8,11 +8,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{
-    head::HeadLimits,
-    plain_head::{Named, Plain, PlainError, PlainHead},
-};
+use super::plain_head::{Named, Plain, PlainError, PlainHead};
 use crate::{
+    http1::HeadLimits,
     net::{Authority, DnsName, Host, Port},
     observe::Inside,
     policy::Policy,

@@ -9,8 +9,11 @@
 //! which says `hello` and waits for an answer gets one; should it become a request line after all,
 //! that is refused, and a line without its end does nothing.
 
-use super::head::{self, HeadError, HeadLimits, is_token};
-use crate::net::{Authority, Host, Port, Target};
+use super::head::{self, HeadError};
+use crate::{
+    http1::{HeadLimits, Lines, is_token, last_line, split_field},
+    net::{Authority, Host, Port, Target},
+};
 
 /// A head in the making. The bytes stay with the caller.
 #[derive(Debug, Default)]
@@ -147,7 +150,7 @@ impl PlainHead {
             None if bytes.len() >= limits.bytes => Err(PlainError::TooLarge),
             None if ended => Err(PlainError::Unfinished),
             None => {
-                self.looked_at = head::last_line(bytes);
+                self.looked_at = last_line(bytes);
                 Ok(Plain::Hold)
             }
         }
@@ -265,8 +268,9 @@ impl FirstLine {
 
 /// The hosts of a head that has been checked.
 fn named(head: &[u8]) -> Result<Named, PlainError> {
-    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
-    let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
+    let mut lines = Lines::of_head(head).map_err(HeadError::from)?;
+    let request = lines.next().ok_or(HeadError::RequestLine)?.map_err(HeadError::from)?;
+    let mut words = request.split(|byte| *byte == b' ');
     let target = match (words.next(), words.next()) {
         (Some(b"CONNECT"), Some(authority)) => {
             Some(Authority::parse_connect(authority).map_err(HeadError::from)?.host)
@@ -278,12 +282,11 @@ fn named(head: &[u8]) -> Result<Named, PlainError> {
     };
     let mut field = None;
     for line in lines {
-        let mut parts = line.splitn(2, |byte| *byte == b':');
-        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
+        let (name, value) = line.and_then(split_field).map_err(HeadError::from)?;
         if !name.eq_ignore_ascii_case(b"host") {
             continue;
         }
-        let host = Authority::parse_or(value.trim_ascii(), Port::HTTP);
+        let host = Authority::parse_or(value, Port::HTTP);
         if field.replace(host.map_err(|_| PlainError::HostField)?.host).is_some() {
             return Err(PlainError::HostField);
         }

@@ -9,10 +9,10 @@ use tokio::{
 };
 
 use super::{
-    chunks::{Chunks, Scanned},
     gate::{Gate, Report},
-    head::{self, Framing, HeadLimits},
+    head::{self, Framing},
 };
+use crate::http1::{Chunks, HeadLimits, Scanned};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 16 };
 

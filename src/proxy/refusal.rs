@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::{body::ReplyBody, fields::PSEUDONYM, head::HeadError};
 use crate::{
     dns::DnsError,
+    http1::Malformed,
     net::Authority,
     policy::{Denial, List, Policy, Reason},
     upstream::DialError,
@@ -207,7 +208,7 @@ impl From<BadRequest> for Refusal {
 
 fn bad_request(error: BadRequest) -> Reply {
     let status = match error {
-        BadRequest::Head(HeadError::TooLarge | HeadError::TooManyFields) => {
+        BadRequest::Head(HeadError::Malformed(Malformed::TooLarge | Malformed::TooManyFields)) => {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
         }
         BadRequest::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,

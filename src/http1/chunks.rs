@@ -4,11 +4,11 @@
 //! visible text; a bare line end, a sign, a space or an overflowing size is refused, because other
 //! parsers read those differently.
 
-use super::head;
+use super::is_token;
 
 /// How far a body has been scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Chunks {
+pub struct Chunks {
     state: State,
     /// Bytes of extensions and trailers so far; they are bounded like a head.
     overhead: usize,
@@ -16,7 +16,7 @@ pub(super) struct Chunks {
 
 /// What a piece of a body turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scanned {
+pub enum Scanned {
     /// That many bytes are of the body, which goes on.
     More(usize),
     /// That many bytes are of the body, and it ends there.
@@ -26,7 +26,7 @@ pub(super) enum Scanned {
 /// The body is not well-formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the chunked body is malformed")]
-pub(super) struct ChunkError;
+pub struct ChunkError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -62,7 +62,8 @@ const MAX_OVERHEAD: usize = 64 << 10;
 
 impl Chunks {
     /// Before the first byte of a body.
-    pub(super) fn new() -> Self {
+    #[must_use]
+    pub fn new() -> Self {
         Self { state: State::SizeStart, overhead: 0 }
     }
 
@@ -71,7 +72,7 @@ impl Chunks {
     /// # Errors
     ///
     /// The body breaks the grammar; nothing of this piece may be passed on.
-    pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, ChunkError> {
+    pub fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, ChunkError> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if let State::Data(left) = self.state {
@@ -114,7 +115,7 @@ impl Chunks {
             (State::TrailerStart | State::TrailerName, byte) => {
                 self.spend(byte)?;
                 // Folded lines, spaces around the name and lines without a colon end here.
-                if !head::is_token(&[byte]) {
+                if !is_token(&[byte]) {
                     return Err(ChunkError);
                 }
                 State::TrailerName
