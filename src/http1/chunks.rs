@@ -6,8 +6,8 @@
 
 use super::is_token;
 
-/// How far a body has been scanned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far a body has been scanned; the default is before its first byte.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Chunks {
     state: State,
     /// Bytes of extensions and trailers so far; they are bounded like a head.
@@ -28,9 +28,10 @@ pub enum Scanned {
 #[error("the chunked body is malformed")]
 pub struct ChunkError;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Before the first digit of a size.
+    #[default]
     SizeStart,
     /// Inside the digits of a size.
     Size(u64),
@@ -61,12 +62,6 @@ const MAX_CHUNK: u64 = 0xffff_ffff;
 const MAX_OVERHEAD: usize = 64 << 10;
 
 impl Chunks {
-    /// Before the first byte of a body.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { state: State::SizeStart, overhead: 0 }
-    }
-
     /// Scans the next bytes.
     ///
     /// # Errors
@@ -157,7 +152,7 @@ mod tests {
     use super::*;
 
     fn scan_whole(body: &str) -> Result<Scanned, ChunkError> {
-        Chunks::new().scan(body.as_bytes())
+        Chunks::default().scan(body.as_bytes())
     }
 
     #[test]
@@ -176,7 +171,7 @@ mod tests {
     fn any_split_gives_the_same_end() {
         let body = b"5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nA: b\r\n\r\n";
         for cut in 0..body.len() {
-            let mut chunks = Chunks::new();
+            let mut chunks = Chunks::default();
             let (head, tail) = body.split_at(cut);
             assert_eq!(chunks.scan(head), Ok(Scanned::More(cut)));
             assert_eq!(chunks.scan(tail), Ok(Scanned::End(tail.len())));

@@ -46,6 +46,8 @@ pub(super) struct Upload {
 pub(super) struct Progress {
     moved: AtomicU64,
     unfinished: AtomicBool,
+    /// The client has been asked for more and has not sent it.
+    awaited: AtomicBool,
     stalled: AtomicBool,
 }
 
@@ -120,6 +122,16 @@ impl Progress {
         self.stalled.load(Ordering::Relaxed)
     }
 
+    /// Whether it is the client that everything waits for.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed)
+    }
+
+    /// Payload bytes since the last [`take_moved`](Self::take_moved).
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
     /// Payload bytes since the last call.
     pub(super) fn take_moved(&self) -> u64 {
         self.moved.swap(0, Ordering::Relaxed)
@@ -187,7 +199,9 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let frame = ready!(self.inner.poll_frame(cx));
+        let polled = self.inner.poll_frame(cx);
+        self.progress.awaited.store(polled.is_pending(), Ordering::Relaxed);
+        let frame = ready!(polled);
         match &frame {
             Some(Ok(frame)) => {
                 self.progress.moved.fetch_add(length(frame), Ordering::Relaxed);

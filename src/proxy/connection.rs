@@ -98,6 +98,10 @@ async fn route(
         record_refusal(client, &request, policy, "client_not_listed");
         return Err(Refusal::ClientNotListed(client.address().ip().to_canonical()));
     }
+    if request.method() == Method::TRACE {
+        record_refusal(client, &request, policy, "method_not_allowed");
+        return Err(Refusal::Trace);
+    }
     if request.headers().contains_key("x-unix-socket") {
         record_refusal(client, &request, policy, "unix_socket_unsupported");
         return Err(Refusal::UnixSocket);

@@ -3,14 +3,14 @@
 //! The policy is asked for every request, also on a kept-alive connection. Kept connections to
 //! origins are used again only if their address would be vetted by the policy of the moment.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, StatusCode, Uri, Version,
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{
-        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE,
-        WWW_AUTHENTICATE,
+        ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, MAX_FORWARDS, TRANSFER_ENCODING,
+        UPGRADE, WWW_AUTHENTICATE,
     },
     uri::PathAndQuery,
 };
@@ -27,7 +27,7 @@ use super::{
     body::{Answer, Keep, Progress, ReplyBody, Upload},
     client::{Client, HeadKind},
     fields,
-    refusal::{BadRequest, OriginFailure, Refusal},
+    refusal::{ALLOWED_METHODS, BadRequest, OriginFailure, Refusal},
     tunnel::{Leg, Tunnel},
 };
 use crate::{
@@ -51,7 +51,11 @@ pub(super) async fn forward(
     head: HeadKind,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let authority = target(&request)?;
+    let is_last_hop = is_last_hop(&mut request)?;
     let mut admission = admit(client, Protocol::Http, request.method(), &authority)?;
+    if is_last_hop {
+        return Ok(options(&mut admission));
+    }
     let upgrade = (head == HeadKind::Switching).then(|| hyper::upgrade::on(&mut request));
     let keep = match fields::binds_connection(request.headers(), &AUTHORIZATION) {
         true => Keep::Bound,
@@ -70,9 +74,6 @@ pub(super) async fn forward(
         }
         // The library passes on no other informational answer, and nobody asked for this one.
         (true, _) => Err(admission.fail(OriginFailure::Protocol)),
-        (false, _) if !fields::has_one_framing(response.headers()) => {
-            Err(admission.fail(OriginFailure::Protocol))
-        }
         (false, _) => Ok(answer(client, admission, response, origin, keep, uploaded)),
     }
 }
@@ -91,6 +92,42 @@ fn target(request: &Request<Incoming>) -> Result<Authority, BadRequest> {
         true => Ok(authority),
         false => Err(BadRequest::HostField),
     }
+}
+
+/// Whether OPTIONS is to go no further than here. If it is, its `Max-Forwards` is counted down
+/// (RFC 9110 §7.6.2); other methods may ignore the field, and do.
+fn is_last_hop(request: &mut Request<Incoming>) -> Result<bool, BadRequest> {
+    if request.method() != Method::OPTIONS {
+        return Ok(false);
+    }
+    let mut values = request.headers().get_all(MAX_FORWARDS).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(false),
+        (Some(value), None) => value.as_bytes(),
+        (Some(_), Some(_)) => return Err(BadRequest::MaxForwards),
+    };
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(BadRequest::MaxForwards);
+    }
+    // More hops than anyone has are as good as the most that can be said.
+    let hops = str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
+    let hops: u32 = hops.unwrap_or(u32::MAX);
+    match hops.checked_sub(1) {
+        Some(left) => {
+            request.headers_mut().insert(MAX_FORWARDS, HeaderValue::from(left));
+            Ok(false)
+        }
+        None => Ok(true),
+    }
+}
+
+/// The answer to OPTIONS that was meant for this proxy. Nothing is dialled for it.
+fn options(admission: &mut Admission) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Text(Full::new(Bytes::new())));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
+    admission.trail.answered(response.status().as_u16());
+    admission.trail.end(Ending::Complete);
+    response
 }
 
 /// The request as the origin gets it: origin-form, our framing, nothing meant for this hop.
@@ -186,26 +223,24 @@ impl Exchange<'_> {
             };
             self.admission.trail.reached(origin.peer());
             let deadline = self.client.context().timeouts.response_head;
-            request = match timeout(deadline, origin.send(request)).await {
-                Ok(Ok((response, origin))) => {
+            request = match within(deadline, origin.send(request), self.uploaded).await {
+                Some(Ok((response, origin))) => {
                     let bound = self.keep == Keep::Bound
                         || fields::binds_connection(response.headers(), &WWW_AUTHENTICATE);
                     let keep = if bound { Keep::Bound } else { Keep::Shared };
                     return Ok((response, origin, keep));
                 }
-                Ok(Err((_, Some(unsent)))) if reused => unsent,
-                Ok(Err((error, _))) => match (error, spare) {
+                Some(Err((_, Some(unsent)))) if reused => unsent,
+                Some(Err((error, _))) => match (error, spare) {
                     (SendError::BrokeOff, Some(spare)) => {
                         replayed = true;
                         spare
                     }
                     (SendError::RequestBody, _) => {
-                        self.count_upload();
-                        self.admission.trail.end(match self.uploaded.is_stalled() {
-                            true => Ending::IdleTimeout,
-                            false => Ending::ClientGone,
+                        return Err(match self.uploaded.is_stalled() {
+                            true => self.stalled(),
+                            false => self.malformed(),
                         });
-                        return Err(BadRequest::Body.into());
                     }
                     (SendError::HeadTooLarge, _) => {
                         return Err(self.fail(OriginFailure::HeadTooLarge));
@@ -214,13 +249,28 @@ impl Exchange<'_> {
                         return Err(self.fail(OriginFailure::Protocol));
                     }
                 },
-                Err(_) => return Err(self.fail(OriginFailure::Timeout)),
+                None if self.uploaded.is_awaited() => return Err(self.stalled()),
+                None => return Err(self.fail(OriginFailure::Timeout)),
             };
         }
     }
 
     fn count_upload(&mut self) {
         self.admission.trail.moved(self.uploaded.take_moved(), 0);
+    }
+
+    /// The client's body did not come in time.
+    fn stalled(&mut self) -> Refusal {
+        self.count_upload();
+        self.admission.trail.end(Ending::IdleTimeout);
+        BadRequest::BodyTimeout.into()
+    }
+
+    /// The client's body breaks its framing, or off.
+    fn malformed(&mut self) -> Refusal {
+        self.count_upload();
+        self.admission.trail.end(Ending::ClientGone);
+        BadRequest::Body.into()
     }
 
     fn fail(&mut self, failure: OriginFailure) -> Refusal {
@@ -248,6 +298,23 @@ impl Exchange<'_> {
         match Origin::new(stream, peer, authority, tasks).await {
             Ok(origin) => Ok(origin),
             Err(_) => Err(self.admission.fail(OriginFailure::Protocol)),
+        }
+    }
+}
+
+/// Waits for an answer, a deadline long after the last piece of the upload has moved.
+async fn within<T>(
+    deadline: Duration,
+    sending: impl Future<Output = T>,
+    uploaded: &Progress,
+) -> Option<T> {
+    let mut sending = std::pin::pin!(sending);
+    let mut moved = uploaded.moved();
+    loop {
+        match timeout(deadline, &mut sending).await {
+            Ok(sent) => return Some(sent),
+            Err(_) if uploaded.moved() != moved => moved = uploaded.moved(),
+            Err(_) => return None,
         }
     }
 }
@@ -309,6 +376,10 @@ fn pass_back(response: Response<Incoming>) -> (http::response::Parts, Incoming) 
     let (mut parts, body) = response.into_parts();
     fields::strip(&mut parts.headers);
     fields::strip_verdict(&mut parts.headers);
+    if parts.status == StatusCode::NO_CONTENT {
+        // It has no body, whatever it says (RFC 9110 §8.6).
+        parts.headers.remove(CONTENT_LENGTH);
+    }
     fields::add_via(&mut parts.headers, parts.version);
     parts.version = Version::HTTP_11;
     let phrase = parts.extensions.remove::<ReasonPhrase>();

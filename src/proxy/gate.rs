@@ -178,13 +178,19 @@ impl Gate {
         let framing = match head::find_end(&self.held, self.looked_at) {
             Ok(None) if self.held.len() >= self.limits.bytes => Err(Malformed::TooLarge.into()),
             Ok(None) => {
+                let first =
+                    if self.looked_at == 0 { head::check_first_line(&self.held) } else { Ok(()) };
                 self.looked_at = last_line(&self.held);
-                return;
+                match first {
+                    Ok(()) => return,
+                    Err(error) => Err(error),
+                }
             }
             Ok(Some(end)) if end > self.limits.bytes => Err(Malformed::TooLarge.into()),
             Ok(Some(end)) => {
                 self.cleared = end;
                 head::check(self.held.get(..end).unwrap_or_default(), self.limits)
+                    .and_then(|framing| self.check_early_body(framing, end))
             }
             Err(error) => Err(error),
         };
@@ -194,7 +200,7 @@ impl Gate {
         self.stage = match framing {
             Ok(Framing::Length(0)) => Stage::Head,
             Ok(Framing::Length(length)) => Stage::Length(length),
-            Ok(Framing::Chunked) => Stage::Chunked(Chunks::new()),
+            Ok(Framing::Chunked) => Stage::Chunked(Chunks::default()),
             Ok(Framing::Switching(switch)) => {
                 self.report.switching.get_or_init(|| self.heads);
                 Stage::Switching(switch)
@@ -206,6 +212,15 @@ impl Gate {
                 Stage::Refused
             }
         };
+    }
+
+    /// A body that is malformed in what has come already refuses its head, before anything is sent
+    /// on for it. What comes later is scanned as it comes.
+    fn check_early_body(&self, framing: Framing, head: usize) -> Result<Framing, HeadError> {
+        if framing == Framing::Chunked {
+            Chunks::default().scan(self.held.get(head..).unwrap_or_default())?;
+        }
+        Ok(framing)
     }
 
     /// Reads some more into `held`; false at the end of the stream.

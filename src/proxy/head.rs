@@ -9,7 +9,8 @@ use http::Uri;
 
 use crate::{
     http1::{
-        self, BodyFields, HeadLimits, Lines, Malformed, SaidLength, Version, is_token, split_field,
+        self, BodyFields, ChunkError, HeadLimits, Lines, Malformed, SaidLength, Version, is_token,
+        split_field,
     },
     net::{Authority, AuthorityError, Target, TargetError},
 };
@@ -41,6 +42,9 @@ pub(super) enum HeadError {
     /// The target of CONNECT is no authority.
     #[error("has a CONNECT target that is not host:port: {0}")]
     Authority(#[from] AuthorityError),
+    /// The chunked body breaks its framing.
+    #[error("has a malformed chunked body")]
+    Body(#[from] ChunkError),
     /// CONNECT with a body (RFC 9110 §9.3.6).
     #[error("has a body, which CONNECT cannot have")]
     ConnectBody,
@@ -106,6 +110,19 @@ pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, HeadE
     Ok(http1::find_end(bytes, from)?)
 }
 
+/// Checks the request line of a head that is not all there yet, as soon as that line is: a client
+/// that speaks something else waits for an answer, and never ends its head.
+///
+/// # Errors
+///
+/// As [`check`].
+pub(super) fn check_first_line(bytes: &[u8]) -> Result<(), HeadError> {
+    match bytes.windows(2).position(|window| window == b"\r\n") {
+        Some(end) => check_request_line(bytes.get(..end).unwrap_or_default()).map(drop),
+        None => Ok(()),
+    }
+}
+
 /// Checks a whole head, its empty line included, and says how the body is framed.
 ///
 /// # Errors
@@ -143,6 +160,10 @@ fn check_request_line(line: &[u8]) -> Result<RequestLine, HeadError> {
         }
         (None, _) => return Err(HeadError::RequestLine),
     };
+    // Reserved for the preface of HTTP/2 (RFC 9113 §3.4), and a method in no version.
+    if method == b"PRI" {
+        return Err(HeadError::Version);
+    }
     if !is_token(method) || method.len() > MAX_METHOD {
         return Err(HeadError::RequestLine);
     }
@@ -306,6 +327,8 @@ mod tests {
             ("GET /a#b HTTP/1.1", HeadError::RequestLine),
             ("CONNECT a HTTP/1.1", HeadError::Authority(AuthorityError::NoPort)),
             ("GET http://a/ HTTP/2.0", HeadError::Version),
+            ("PRI * HTTP/2.0", HeadError::Version),
+            ("PRI http://a/ HTTP/1.1", HeadError::Version),
             ("GET http://a/ HTTP/1.10", HeadError::RequestLine),
             ("GET http://a/?\" HTTP/1.1", HeadError::RequestLine),
             (

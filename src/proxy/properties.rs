@@ -119,7 +119,7 @@ proptest! {
         let all = [body.clone(), tail].concat();
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len())).collect();
         cuts.sort_unstable();
-        let mut scanner = Chunks::new();
+        let mut scanner = Chunks::default();
         let mut at = 0;
         for cut in cuts {
             prop_assert_eq!(scanner.scan(&all[at..cut]), Ok(Scanned::More(cut - at)));
@@ -134,7 +134,7 @@ proptest! {
         if let Ok(Some(end)) = head::find_end(&bytes, 0) {
             head::check(&bytes[..end], LIMITS).ok();
         }
-        Chunks::new().scan(&bytes).ok();
+        Chunks::default().scan(&bytes).ok();
     }
 }
 

@@ -9,7 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
@@ -39,6 +39,8 @@ pub(super) enum Refusal {
     Dns(Authority, DnsError),
     /// The origin failed after it was reached.
     Origin(Authority, OriginFailure),
+    /// TRACE was asked for.
+    Trace,
     /// A unix socket was asked for.
     UnixSocket,
 }
@@ -49,6 +51,9 @@ pub(super) enum BadRequest {
     /// The body breaks its framing, or stops.
     #[error("the request body is malformed or incomplete")]
     Body,
+    /// The rest of the body did not come in time (RFC 9110 §15.5.9).
+    #[error("the request body was not sent in time")]
+    BodyTimeout,
     /// The head is refused before it is understood.
     #[error("the request {0}")]
     Head(#[from] HeadError),
@@ -61,6 +66,9 @@ pub(super) enum BadRequest {
     /// `https:` in absolute-form.
     #[error("https: URLs are not forwarded; open a tunnel with CONNECT host:443")]
     HttpsAbsolute,
+    /// A `Max-Forwards` of OPTIONS that is no number (RFC 9110 §7.6.2).
+    #[error("Max-Forwards is not one decimal number")]
+    MaxForwards,
     /// A request for the proxy itself, as to a web server.
     #[error("this is a proxy: set it as HTTP_PROXY and HTTPS_PROXY, or use curl -x")]
     NotProxied,
@@ -97,6 +105,9 @@ struct Reply {
     body: Value,
 }
 
+/// What is served besides TRACE, as `Allow` must say (RFC 9110 §15.5.6). Other methods pass too.
+pub(super) const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT";
+
 /// The longest reason phrase, in bytes.
 const MAX_PHRASE: usize = 200;
 
@@ -105,7 +116,10 @@ impl Refusal {
     pub(super) fn into_response(self, after: After) -> Response<ReplyBody> {
         let reply = self.reply();
         let close = after == After::Close
-            || matches!(self, Self::BadRequest(_) | Self::UnixSocket | Self::ClientNotListed(_));
+            || matches!(
+                self,
+                Self::BadRequest(_) | Self::ClientNotListed(_) | Self::Trace | Self::UnixSocket
+            );
         let mut body = reply.body.to_string();
         body.push('\n');
         let mut response = Response::new(ReplyBody::Text(Full::new(Bytes::from(body))));
@@ -124,6 +138,9 @@ impl Refusal {
         }
         if let Some(word) = reply.proxy_error {
             fields.insert(HeaderName::from_static("x-proxy-error"), HeaderValue::from_static(word));
+        }
+        if reply.status == StatusCode::METHOD_NOT_ALLOWED {
+            fields.insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
         }
         if reply.status == StatusCode::SERVICE_UNAVAILABLE {
             fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -189,6 +206,15 @@ impl Refusal {
                 "origin_timeout",
                 "did not answer in time",
             ),
+            // An origin would echo what this hop added, credentials too (RFC 9110 §9.3.8, CVE-2003-1567).
+            // Not 501: the method is known, and refused for every destination.
+            Self::Trace => Reply {
+                status: StatusCode::METHOD_NOT_ALLOWED,
+                phrase: "exeat: TRACE is not forwarded".into(),
+                proxy_status: "http_request_denied",
+                proxy_error: Some("blocked-by-method-policy"),
+                body: problem("method_not_allowed", "TRACE is not forwarded to any destination"),
+            },
             Self::UnixSocket => Reply {
                 status: StatusCode::FORBIDDEN,
                 phrase: "exeat: x-unix-socket is not supported".into(),
@@ -211,12 +237,14 @@ fn bad_request(error: BadRequest) -> Reply {
         BadRequest::Head(HeadError::Malformed(Malformed::TooLarge | Malformed::TooManyFields)) => {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
         }
+        BadRequest::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         BadRequest::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         BadRequest::Body
         | BadRequest::Head(_)
         | BadRequest::HostDisagrees
         | BadRequest::HostField
         | BadRequest::HttpsAbsolute
+        | BadRequest::MaxForwards
         | BadRequest::NotProxied => StatusCode::BAD_REQUEST,
     };
     let message = error.to_string();

@@ -36,7 +36,7 @@ use super::{
     gate::Gate,
     opening::{Mismatch, Opening},
 };
-use crate::{net::Authority, observe::Ending, policy::Policy};
+use crate::{net::Authority, observe::Ending, policy::Policy, upstream::AnswerGate};
 
 /// One side of a tunnel.
 #[derive(Debug)]
@@ -100,8 +100,9 @@ impl Leg {
 
     /// Takes an origin's socket back from the HTTP library.
     pub(super) fn of_origin(upgraded: hyper::Result<Upgraded>) -> Option<Self> {
-        let parts = upgraded.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
-        Some(Self { stream: parts.io.into_inner(), early: parts.read_buf })
+        let parts = upgraded.ok()?.downcast::<TokioIo<AnswerGate>>().ok()?;
+        let (stream, held) = parts.io.into_inner().into_parts();
+        Some(Self { stream, early: join(parts.read_buf, held) })
     }
 
     /// Says the last word.

@@ -5,11 +5,14 @@
 //!
 //! [`Permit`]: crate::policy::Permit
 
+mod answer_gate;
+mod answer_head;
 mod dial;
 mod origin;
 mod pool;
 mod vet;
 
+pub use answer_gate::AnswerGate;
 pub use dial::{DialError, dial, tune};
 pub use origin::{Origin, RequestBody, SendError};
 pub use pool::Pool;

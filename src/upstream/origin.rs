@@ -2,11 +2,12 @@
 //!
 //! A connection whose request or answer has not been moved to its end must be dropped, which closes
 //! it; only one that is through with both goes to the pool. So a half-read answer can never be
-//! taken for the answer to the next request, nor a half-sent request hold up the next one.
+//! taken for the answer to the next request, nor a half-sent request hold up the next one. Between
+//! the library and the socket stands [`AnswerGate`], which lets only well-formed answers through.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{error::Error as _, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{Method, Request, Response, header::UPGRADE};
 use hyper::{
     body::Incoming,
     client::conn::http1::{self, SendRequest},
@@ -15,11 +16,11 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::net::Authority;
-
-/// Bounds the head of an answer, in bytes and in fields.
-const MAX_HEAD_BYTES: usize = 256 << 10;
-const MAX_HEAD_FIELDS: usize = 256;
+use super::{
+    answer_gate::{AnswerGate, Line},
+    answer_head::{AnswerError, Asked, LIMITS},
+};
+use crate::{http1::Malformed, net::Authority};
 
 /// What is sent to origins.
 pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<
@@ -33,6 +34,7 @@ pub struct Origin {
     sender: SendRequest<RequestBody>,
     peer: SocketAddr,
     authority: Authority,
+    line: Arc<Line>,
     driver: Driver,
 }
 
@@ -60,16 +62,18 @@ impl Origin {
         authority: Authority,
         tasks: &TaskTracker,
     ) -> hyper::Result<Self> {
+        let line = Arc::<Line>::default();
+        let gate = AnswerGate::new(stream, Arc::clone(&line));
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_HEAD_BYTES)
-            .max_headers(MAX_HEAD_FIELDS)
-            .handshake::<_, RequestBody>(TokioIo::new(stream))
+            .max_buf_size(LIMITS.bytes)
+            .max_headers(LIMITS.fields)
+            .handshake::<_, RequestBody>(TokioIo::new(gate))
             .await?;
         let driver = tasks.spawn(async move {
             // The request that is under way gets the same error.
             connection.with_upgrades().await.ok();
         });
-        Ok(Self { sender, peer, authority, driver: Driver(Some(driver.abort_handle())) })
+        Ok(Self { sender, peer, authority, line, driver: Driver(Some(driver.abort_handle())) })
     }
 
     /// The address it is connected to.
@@ -87,7 +91,7 @@ impl Origin {
     /// Whether it can still be used, as far as is known.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+        !self.line.is_spoiled() && !self.sender.is_closed()
     }
 
     /// Sends a request and waits for the head of the answer. The connection comes back with it,
@@ -109,6 +113,11 @@ impl Origin {
             Ok(Err(error)) => return Err((SendError::from(&error), Some(request))),
             Err(_) => return Err((SendError::BrokeOff, Some(request))),
         }
+        self.line.ask(match request.method() {
+            &Method::HEAD => Asked::Head,
+            _ if request.headers().contains_key(UPGRADE) => Asked::Upgrade,
+            _ => Asked::Ordinary,
+        });
         match self.sender.try_send_request(request).await {
             Ok(response) => Ok((response, self)),
             Err(mut error) => {
@@ -134,7 +143,7 @@ pub enum SendError {
     HeadTooLarge,
     /// The request's own body failed: the client's doing.
     RequestBody,
-    /// What came back is not HTTP.
+    /// What came back is not HTTP, or has two readings.
     Protocol,
 }
 
@@ -146,9 +155,33 @@ impl From<&hyper::Error> for SendError {
         if error.is_parse_too_large() {
             return Self::HeadTooLarge;
         }
-        match error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-            true => Self::BrokeOff,
-            false => Self::Protocol,
+        if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+            return Self::BrokeOff;
+        }
+        match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+            Some(error) => Self::from(error),
+            None => Self::Protocol,
+        }
+    }
+}
+
+impl From<&io::Error> for SendError {
+    fn from(error: &io::Error) -> Self {
+        let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<AnswerError>());
+        match refused {
+            Some(AnswerError::Malformed(Malformed::TooLarge | Malformed::TooManyFields)) => {
+                Self::HeadTooLarge
+            }
+            // It came before anything was sent, or the socket failed.
+            Some(AnswerError::Unasked) | None => Self::BrokeOff,
+            Some(
+                AnswerError::Chunks(_)
+                | AnswerError::CutOff
+                | AnswerError::Malformed(_)
+                | AnswerError::StatusLine
+                | AnswerError::Switching
+                | AnswerError::TooManyInterim,
+            ) => Self::Protocol,
         }
     }
 }

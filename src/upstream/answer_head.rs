@@ -1,0 +1,247 @@
+//! The strict reading of the head of an answer: one meaning, or none.
+//!
+//! The HTTP library forgives empty lines before the status line, bare line feeds, lengths said
+//! twice, a coding it does not know (it then reads to the end of the connection) and any number of
+//! interim answers. Each of these another parser reads differently, and then the next answer on
+//! the connection begins elsewhere for it. So the raw bytes are checked before the library sees
+//! them (RFC 9112 §4, §5, §6).
+
+use crate::http1::{
+    BodyFields, HeadLimits, Lines, Malformed, SaidLength, Version, find_end, split_field,
+};
+
+/// What was asked, as far as it says what an answer may look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// HEAD: an answer without a body, whatever its fields say.
+    Head,
+    /// To switch protocols.
+    Upgrade,
+    /// Anything else.
+    Ordinary,
+}
+
+/// What a head turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// 1xx: another head follows.
+    Interim,
+    /// The answer, and how its body is framed.
+    Final(Body),
+    /// 101: from here on it is not HTTP.
+    Switching,
+}
+
+/// How the body of an answer is framed (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    /// In chunks.
+    Chunked,
+    /// That many bytes.
+    Length(u64),
+    /// There is none, but the fields of a 204 announce one: a sender that is so confused may send
+    /// it, so nothing after the head is an answer.
+    Stray,
+    /// Up to the end of the connection.
+    UntilClose,
+}
+
+/// Why an answer is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AnswerError {
+    /// The body breaks its framing.
+    #[error("the body of the answer is malformed")]
+    Chunks(#[from] crate::http1::ChunkError),
+    /// The connection ended inside a head.
+    #[error("the head of the answer breaks off")]
+    CutOff,
+    /// Malformed as any message may be.
+    #[error("the answer {0}")]
+    Malformed(#[from] Malformed),
+    /// Not `HTTP/1.x SP 3DIGIT`, with or without a reason.
+    #[error("the answer has a malformed status line")]
+    StatusLine,
+    /// 101, though no other protocol was asked for.
+    #[error("the answer switches to a protocol that nobody asked for")]
+    Switching,
+    /// More than [`MAX_INTERIM`] interim answers.
+    #[error("the answer is preceded by too many interim ones")]
+    TooManyInterim,
+    /// Nobody asked for what was sent: bytes after an answer, or before a request.
+    #[error("the origin sent what nobody asked for")]
+    Unasked,
+}
+
+/// The head of an answer, in bytes and in fields.
+pub(super) const LIMITS: HeadLimits = HeadLimits { bytes: 256 << 10, fields: 256 };
+
+/// Interim answers to one request. `WebDAV` servers send a 102 every few seconds.
+pub(super) const MAX_INTERIM: usize = 100;
+
+/// Where the head ends, if it is all there; lines are looked at from `from` on.
+///
+/// # Errors
+///
+/// It is none, and will not become one.
+pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Result<Option<usize>, AnswerError> {
+    match find_end(bytes, from)? {
+        None if bytes.len() >= LIMITS.bytes => Err(Malformed::TooLarge.into()),
+        Some(end) if end > LIMITS.bytes => Err(Malformed::TooLarge.into()),
+        end => Ok(end),
+    }
+}
+
+/// Checks a whole head, its empty line included.
+///
+/// # Errors
+///
+/// What has no reading, or two, or was not asked for.
+pub(super) fn check(head: &[u8], asked: Asked) -> Result<Head, AnswerError> {
+    let mut lines = Lines::of_head(head)?;
+    let (version, status) = split_status_line(lines.next().ok_or(AnswerError::StatusLine)??)?;
+    let mut fields = BodyFields::default();
+    let mut count = 0;
+    for line in lines {
+        let (name, value) = split_field(line?)?;
+        fields.note(name, value)?;
+        count += 1;
+        if count > LIMITS.fields {
+            return Err(Malformed::TooManyFields.into());
+        }
+    }
+    let said = fields.said(version)?;
+    match (status, asked) {
+        (101, Asked::Upgrade) => Ok(Head::Switching),
+        (101, Asked::Head | Asked::Ordinary) => Err(AnswerError::Switching),
+        (..200, _) => Ok(Head::Interim),
+        (204, _) => Ok(Head::Final(match said {
+            SaidLength::Nothing | SaidLength::Length(0) => Body::Length(0),
+            SaidLength::Chunked | SaidLength::Length(_) => Body::Stray,
+        })),
+        (304, _) | (_, Asked::Head) => Ok(Head::Final(Body::Length(0))),
+        (_, Asked::Ordinary | Asked::Upgrade) => Ok(Head::Final(match said {
+            SaidLength::Chunked => Body::Chunked,
+            SaidLength::Length(length) => Body::Length(length),
+            SaidLength::Nothing => Body::UntilClose,
+        })),
+    }
+}
+
+/// Version and status. A missing reason, and a missing space before it, is forgiven: it has one
+/// reading, and servers send it so (RFC 9112 §4 wants the space).
+fn split_status_line(line: &[u8]) -> Result<(Version, u16), AnswerError> {
+    let (version, rest) = line.split_at_checked(8).ok_or(AnswerError::StatusLine)?;
+    let version = Version::parse(version).ok_or(AnswerError::StatusLine)?;
+    let (code, reason) = match rest {
+        [b' ', code @ ..] => code.split_at_checked(3).ok_or(AnswerError::StatusLine)?,
+        _ => return Err(AnswerError::StatusLine),
+    };
+    let status = std::str::from_utf8(code)
+        .ok()
+        .filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|code| code.parse().ok());
+    let legal_reason = match reason {
+        [] => true,
+        [b' ', text @ ..] => text.iter().all(|byte| !byte.is_ascii_control() || *byte == b'\t'),
+        _ => false,
+    };
+    // RFC 9110 §15: the first digit is 1 to 5.
+    match status {
+        Some(status @ 100..=599) if legal_reason => Ok((version, status)),
+        _ => Err(AnswerError::StatusLine),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &str, asked: Asked) -> Result<Head, AnswerError> {
+        let head = format!("{lines}\n\n").replace('\n', "\r\n");
+        assert_eq!(end_of_head(head.as_bytes(), 0)?, Some(head.len()));
+        check(head.as_bytes(), asked)
+    }
+
+    #[test]
+    fn framings() {
+        use Asked::{Head as AskedHead, Ordinary, Upgrade};
+        let last = |body| Ok(Head::Final(body));
+        for (lines, asked, expected) in [
+            ("HTTP/1.1 200 OK\nContent-Length: 3", Ordinary, last(Body::Length(3))),
+            ("HTTP/1.1 200 OK\nContent-Length: 3", AskedHead, last(Body::Length(0))),
+            ("HTTP/1.1 200 OK\nTransfer-Encoding: Chunked", Ordinary, last(Body::Chunked)),
+            ("HTTP/1.1 200 OK\nTransfer-Encoding: chunked", AskedHead, last(Body::Length(0))),
+            ("HTTP/1.1 200 OK", Ordinary, last(Body::UntilClose)),
+            ("HTTP/1.0 200", Ordinary, last(Body::UntilClose)),
+            ("HTTP/1.1 200 ", Ordinary, last(Body::UntilClose)),
+            ("HTTP/1.1 200 R\u{e9}ussi", Ordinary, last(Body::UntilClose)),
+            ("HTTP/1.1 204 No\nContent-Length: 0", Ordinary, last(Body::Length(0))),
+            ("HTTP/1.1 204 No\nContent-Length: 5", Ordinary, last(Body::Stray)),
+            ("HTTP/1.1 204 No\nTransfer-Encoding: chunked", Ordinary, last(Body::Stray)),
+            ("HTTP/1.1 304 Same\nContent-Length: 5", Ordinary, last(Body::Length(0))),
+            ("HTTP/1.1 100 Go on", Ordinary, Ok(Head::Interim)),
+            ("HTTP/1.1 103 Early\nLink: x", Upgrade, Ok(Head::Interim)),
+            ("HTTP/1.1 101 Switch\nUpgrade: websocket", Upgrade, Ok(Head::Switching)),
+            ("HTTP/1.1 101 Switch\nUpgrade: websocket", Ordinary, Err(AnswerError::Switching)),
+        ] {
+            assert_eq!(read(lines, asked), expected, "{lines} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn refused() {
+        use AnswerError::StatusLine;
+        let malformed = AnswerError::Malformed;
+        for (lines, error) in [
+            (
+                "HTTP/1.1 200 OK\nContent-Length: 3\nContent-Length: 3",
+                malformed(Malformed::ContentLength),
+            ),
+            ("HTTP/1.1 200 OK\nContent-Length: 3, 3", malformed(Malformed::ContentLength)),
+            ("HTTP/1.1 200 OK\nContent-Length: -1", malformed(Malformed::ContentLength)),
+            ("HTTP/1.1 200 OK\nContent-Length:", malformed(Malformed::ContentLength)),
+            (
+                "HTTP/1.1 200 OK\nContent-Length: 3\nTransfer-Encoding: chunked",
+                malformed(Malformed::LengthAndCoding),
+            ),
+            (
+                "HTTP/1.1 200 OK\nTransfer-Encoding: gzip, chunked",
+                malformed(Malformed::TransferEncoding),
+            ),
+            (
+                "HTTP/1.1 200 OK\nTransfer-Encoding: identity",
+                malformed(Malformed::TransferEncoding),
+            ),
+            ("HTTP/1.0 200 OK\nTransfer-Encoding: chunked", malformed(Malformed::TransferEncoding)),
+            ("HTTP/1.1 200 OK\nX : y", malformed(Malformed::Field)),
+            ("HTTP/1.1 200 OK\nX", malformed(Malformed::Field)),
+            ("HTTP/1.1 200 OK\n folded", malformed(Malformed::Folded)),
+            ("HTTP/1.1 200 OK\nX: a\0b", malformed(Malformed::Control)),
+            ("HTTP/1.1 200 OK\nX: a\rb", malformed(Malformed::LineEnd)),
+            ("HTTP/1.1 200 O\0K", StatusLine),
+            ("HTTP/1.1  200 OK", StatusLine),
+            ("HTTP/1.1 2000 OK", StatusLine),
+            ("HTTP/1.1 20 OK", StatusLine),
+            ("HTTP/1.1 +20 OK", StatusLine),
+            ("HTTP/1.1 099 OK", StatusLine),
+            ("HTTP/1.1 600 OK", StatusLine),
+            ("HTTP/1.1\t200 OK", StatusLine),
+            ("HTTP/1.1 200\tOK", StatusLine),
+            ("HTTP/1.2 200 OK", StatusLine),
+            ("http/1.1 200 OK", StatusLine),
+            ("ICY 200 OK", StatusLine),
+            (" HTTP/1.1 200 OK", StatusLine),
+            ("", StatusLine),
+        ] {
+            assert_eq!(read(lines, Asked::Ordinary), Err(error), "{lines}");
+        }
+    }
+
+    #[test]
+    fn heads_have_a_limit() {
+        let long = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(LIMITS.bytes));
+        assert_eq!(end_of_head(long.as_bytes(), 0), Err(Malformed::TooLarge.into()));
+        let many = format!("HTTP/1.1 200 OK{}", "\nX: y".repeat(LIMITS.fields + 1));
+        assert_eq!(read(&many, Asked::Ordinary), Err(Malformed::TooManyFields.into()));
+    }
+}
