@@ -166,11 +166,19 @@ async fn a_body_of_get_is_a_body() {
 
 #[tokio::test]
 async fn a_malformed_body_is_the_clients_mistake() {
-    let (origin, proxy) = (Origin::start().await, proxy().await);
+    let (origin, proxy) = (RawOrigin::bind().await, proxy().await);
     let post = request("POST", origin.port(), "Transfer-Encoding: chunked\r\n");
-    let answer =
-        exchange(proxy.address, format!("{post}5 \r\nhello\r\n0\r\n\r\n").as_bytes()).await;
-    assert_eq!(answer.status, 400);
+    // With its head: nothing is sent on for it.
+    let both = format!("{post}5 \r\nhello\r\n0\r\n\r\n");
+    assert_eq!(exchange(proxy.address, both.as_bytes()).await.status, 400);
+    // After its head: the origin must not take the half for the whole.
+    let mut client = raw_connect(proxy.address).await;
+    client.write_all(post.as_bytes()).await.unwrap();
+    let (mut server, _) = origin.accept_request().await;
+    client.write_all(b"2\r\nhe\r\n5 \r\nhello\r\n0\r\n\r\n").await.unwrap();
+    let answer = read_answer(&mut client).await;
+    assert_eq!((answer.status, answer.field("connection")), (400, Some("close")));
+    assert!(!rest_of(&mut server).await.ends_with(b"0\r\n\r\n"));
     let ends = proxy.audit(1, |record| record["event.name"] == "exeat.end").await;
     assert_eq!(ends[0]["exeat.ending"], "client_gone");
 }

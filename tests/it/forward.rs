@@ -376,3 +376,90 @@ async fn an_answer_without_length_ends_with_the_connection() {
     assert_eq!(answer.text(), "all");
     assert_eq!((answer.field("keep-alive"), answer.field("via")), (None, Some("1.0 exeat")));
 }
+
+#[tokio::test]
+async fn trace_goes_nowhere() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    for more in ["", "Max-Forwards: 0\r\n", "Max-Forwards: 9\r\n"] {
+        let trace = String::from_utf8(get(&origin, "/", more)).unwrap().replacen("GET", "TRACE", 1);
+        let answer = exchange(proxy.address, trace.as_bytes()).await;
+        assert_eq!((answer.status, answer.field("connection")), (405, Some("close")));
+        assert_eq!(answer.field("x-proxy-error"), Some("blocked-by-method-policy"));
+        assert!(!answer.field("allow").unwrap().contains("TRACE"));
+    }
+    assert!(origin.requests().is_empty());
+    let denials = proxy.audit(3, |record| record["network.policy.decision"] == "deny").await;
+    assert_eq!(denials[0]["network.policy.reason"], "method_not_allowed");
+}
+
+#[tokio::test]
+async fn options_goes_as_far_as_it_may() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    let ask = async |host: &str, hops: &str| {
+        let head = format!("OPTIONS http://{host}/ HTTP/1.1\r\nHost: {host}\r\n");
+        exchange(proxy.address, format!("{head}Max-Forwards: {hops}\r\n\r\n").as_bytes()).await
+    };
+    let host = format!("ok.test:{}", origin.port());
+    for (hops, left) in [("1", "0"), ("5", "4"), ("007", "6"), ("99999999999999", "4294967294")] {
+        assert_eq!(ask(&host, hops).await.status, 200);
+        let seen = fields_of(origin.requests().last().unwrap());
+        assert!(seen.contains(&("max-forwards".into(), left.into())), "{hops}: {seen:?}");
+    }
+    // Answered here, and only if the policy allows it at all.
+    let answer = ask(&host, "0").await;
+    assert_eq!((answer.status, answer.field("content-length")), (200, Some("0")));
+    assert!(answer.field("allow").unwrap().contains("OPTIONS"));
+    assert_eq!(ask("bad.test", "0").await.status, 403);
+    for wrong in ["-1", "", "1, 2", "x", "1\r\nMax-Forwards: 1"] {
+        assert_eq!(ask(&host, wrong).await.status, 400, "{wrong}");
+    }
+    assert_eq!(origin.requests().len(), 4);
+    // Other methods may ignore it.
+    let answer = exchange(proxy.address, &get(&origin, "/", "Max-Forwards: 0\r\n")).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_in_time_is_408() {
+    for deadline in ["idle", "response_head"] {
+        let proxy = ProxyBuilder::new("allowed_domains = [\"ok.test\"]")
+            .local("ok.test")
+            .settings(&format!("[timeouts]\n{deadline} = \"300ms\""))
+            .start()
+            .await;
+        let origin = RawOrigin::bind().await;
+        let host = format!("ok.test:{}", origin.port());
+        let mut client = raw_connect(proxy.address).await;
+        let head = format!("POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\n");
+        client.write_all(format!("{head}Content-Length: 9\r\n\r\nhalf").as_bytes()).await.unwrap();
+        let (_server, _) = origin.accept_request().await;
+        let answer = read_answer(&mut client).await;
+        assert_eq!((answer.status, answer.field("connection")), (408, Some("close")), "{deadline}");
+        let ends = proxy.audit(1, |record| record["event.name"] == "exeat.end").await;
+        assert_eq!(ends[0]["exeat.ending"], "idle_timeout");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_moves_has_all_the_time_it_needs() {
+    let proxy = ProxyBuilder::new("allowed_domains = [\"ok.test\"]")
+        .local("ok.test")
+        .settings("[timeouts]\nresponse_head = \"400ms\"")
+        .start()
+        .await;
+    let origin = RawOrigin::bind().await;
+    let host = format!("ok.test:{}", origin.port());
+    let mut client = raw_connect(proxy.address).await;
+    let head =
+        format!("POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 12\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
+    let (mut server, _) = origin.accept_request().await;
+    for _ in 0..12 {
+        // Slow on purpose: the whole takes three deadlines, no piece takes half of one.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        client.write_all(b"x").await.unwrap();
+        server.read_exact(&mut [0]).await.unwrap();
+    }
+    server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    assert_eq!(read_answer(&mut client).await.status, 200);
+}

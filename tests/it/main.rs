@@ -10,6 +10,7 @@
     reason = "a test may fail; JSON rows are indexed by key"
 )]
 
+mod answers;
 mod attacks;
 mod audit;
 #[cfg(feature = "bench")]
@@ -30,6 +31,7 @@ mod permissions;
 mod policy_files;
 mod reload;
 mod self_test;
+mod smuggling;
 mod sni;
 mod support;
 mod system_file;

@@ -1,10 +1,15 @@
 //! What the tests are made of: a served proxy, origins, a DNS server, raw clients. All real.
 
+mod base64;
+mod connection;
 mod dns;
 mod origin;
 mod proxy;
 mod raw;
+mod recorder;
 
+pub(crate) use base64::base64;
+pub(crate) use connection::{Connection, Reply};
 pub(crate) use dns::{DnsServer, Zone};
 pub(crate) use origin::{Origin, RawOrigin, TlsOrigin};
 pub(crate) use proxy::{Proxy, ProxyBuilder, signal};
@@ -12,6 +17,8 @@ pub(crate) use raw::{
     Answer, connect as raw_connect, connect_to, connect_tunnel, exchange, get, read_answer,
     read_head,
 };
+
+pub(crate) use recorder::{Recorded, Recorder};
 
 use std::time::Duration;
 
