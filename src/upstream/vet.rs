@@ -61,6 +61,14 @@ pub async fn candidates(
     Ok(Candidates { addresses, late })
 }
 
+impl Candidates {
+    /// What may be dialled at once.
+    #[must_use]
+    pub fn vetted(&self) -> &[VettedAddress] {
+        &self.addresses
+    }
+}
+
 impl Late {
     /// Vets what came late; if any of it is refused, none of it is dialled.
     pub(super) fn vet(&self, addresses: &[IpAddr]) -> Vec<VettedAddress> {

@@ -20,10 +20,12 @@ mod clients;
 #[cfg(target_os = "linux")]
 mod confine;
 mod connect;
+mod dns_rebinding;
 mod forward;
 mod hellos;
 mod host_forms;
 mod instructions;
+mod ip_ranges;
 mod names;
 mod patterns;
 #[cfg(target_os = "linux")]
