@@ -1,9 +1,10 @@
-//! Every spelling of a host in the corpus gets its verdict, as CONNECT target and in absolute-form.
+//! Every spelling of a host in the corpus gets its verdict, as CONNECT target, in absolute-form and
+//! as `Host`. Names in a ClientHello have a test of their own; SOCKS5 is not spoken.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use exeat::{
-    net::{Authority, Scheme, Target},
+    net::{Authority, Port, Scheme, Target},
     policy::{Egress, Outcome, Policy, Review, Source},
 };
 use serde_json::Value;
@@ -30,6 +31,9 @@ denied_domains = [
 /// Rows whose verdict for absolute-form is not kept: `http://example.com:443//` is a URL with the
 /// path `//`, which RFC 3986 and WHATWG read alike; the row takes the slash for part of the port.
 const NOT_KEPT: &[(&str, &str)] = &[("HF-0707", "absolute"), ("HF-0753", "absolute")];
+
+/// The context of a `Host` field.
+const HOST: &str = "host_header";
 
 #[derive(Debug, Clone, PartialEq)]
 enum Verdict {
@@ -62,7 +66,7 @@ async fn served_rows() {
         let web = include_str!("../corpus/host_forms_wpt.jsonl").lines();
         for row in own.chain(web) {
             let row: Value = serde_json::from_str(row).unwrap();
-            for context in contexts(&row) {
+            for context in contexts(&row).into_iter().filter(|context| *context != HOST) {
                 let target = target(&row, context);
                 let judged = judge(&policy, &target, context);
                 let not_kept = NOT_KEPT.contains(&(row["id"].as_str().unwrap(), context));
@@ -91,6 +95,39 @@ async fn served_rows() {
     assert!(count > 4000, "only {count} rows were asked");
 }
 
+/// As the only word on where a request goes, `Host` is not believed: such requests are not proxied.
+/// Beside a target it must be another spelling of it.
+#[tokio::test]
+async fn host_fields() {
+    let dns = Zone::default().serve().await;
+    let proxy = ProxyBuilder::whole(P2).dns(dns.address).start().await;
+    let target = Authority::parse_connect(b"example.com:80").unwrap();
+    let mut agreeing = 0;
+    let mut count = 0;
+    let own = include_str!("../corpus/host_forms.jsonl").lines();
+    let web = include_str!("../corpus/host_forms_wpt.jsonl").lines();
+    for row in own.chain(web) {
+        let row: Value = serde_json::from_str(row).unwrap();
+        if !contexts(&row).contains(&HOST) {
+            continue;
+        }
+        count += 1;
+        let host = self::target(&row, HOST);
+        let ask = async |line: &[u8]| {
+            let request = [line, b" HTTP/1.1\r\nHost: ", &host, b"\r\n\r\n"].concat();
+            exchange(proxy.address, &request).await.status
+        };
+        assert_eq!(ask(b"GET /").await, 400, "{}", row["id"]);
+        let agrees = Authority::parse_or(&host, Port::HTTP).is_ok_and(|host| host == target);
+        agreeing += usize::from(agrees);
+        // The test's DNS server knows no name.
+        let expected = if agrees { 502 } else { 400 };
+        assert_eq!(ask(b"GET http://example.com/").await, expected, "{}", row["id"]);
+    }
+    assert!(count >= 1000 && agreeing >= 5, "{agreeing} of {count}");
+    assert!(dns.names_asked().iter().all(|name| name == "example.com"), "{:?}", dns.names_asked());
+}
+
 /// Sends a request with that target, whatever its bytes, and says the status of the answer.
 async fn ask(proxy: &Proxy, target: &[u8], context: &str) -> u16 {
     let (method, authority) = match context {
@@ -107,7 +144,7 @@ async fn ask(proxy: &Proxy, target: &[u8], context: &str) -> u16 {
 
 fn contexts(row: &Value) -> Vec<&'static str> {
     let named = row["contexts"].as_array().unwrap();
-    ["connect", "absolute"]
+    ["connect", "absolute", HOST]
         .into_iter()
         .filter(|context| named.iter().any(|c| c == context))
         .collect()
@@ -164,6 +201,14 @@ fn target(row: &Value, context: &str) -> Vec<u8> {
             target.extend(input);
             target.extend(b":443");
         }
+        // Spaces around a field's value are none of it (RFC 9110 §5.5).
+        (_, HOST) => {
+            let text = input.as_slice();
+            let space = |byte: &u8| !matches!(byte, b' ' | b'\t');
+            let start = text.iter().position(space).unwrap_or(text.len());
+            let end = text.iter().rposition(space).map_or(start, |at| at + 1);
+            target.extend(&text[start..end]);
+        }
         ("host" | "authority", "absolute") => {
             target.extend(b"http://");
             target.extend(input);
@@ -177,6 +222,7 @@ fn target(row: &Value, context: &str) -> Vec<u8> {
 fn judge(policy: &Policy, target: &[u8], context: &str) -> Verdict {
     let authority = match context {
         "connect" => Authority::parse_connect(target).ok(),
+        HOST => Authority::parse_or(target, Port::HTTP).ok(),
         _ => Target::parse(target)
             .ok()
             .filter(|target| target.scheme == Scheme::Http)
