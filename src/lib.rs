@@ -13,7 +13,7 @@
 //! | module | what | pure |
 //! |---|---|---|
 //! | [`net`] | the words of the network, parsed once | yes |
-//! | [`http1`] | the grammar of HTTP/1 messages, strictly | yes |
+//! | [`http1`] | heads and bodies of HTTP/1, read strictly | yes |
 //! | [`policy`] | `requirements.toml` to rules to decisions; permits | yes |
 //! | [`requirements`] | several documents, the one that applies | yes |
 //! | [`settings`] | flags, environment and `exeat.toml` to one value | |

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 /// Every top-level module, lowest first, with the modules it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("net", &[]),
-    ("http1", &[]),
+    ("http1", &["net"]),
     ("policy", &["net"]),
     ("requirements", &["net", "policy"]),
     ("settings", &["net", "policy", "requirements"]),

@@ -14,7 +14,7 @@ pub struct Lines<'a> {
 ///
 /// A line ends in something other than CRLF, which must be refused at once: the end of such a head
 /// would never be found.
-pub fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Malformed> {
+pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Malformed> {
     let mut line_start = from;
     loop {
         let rest = bytes.get(line_start..).unwrap_or_default();

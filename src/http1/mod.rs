@@ -1,18 +1,20 @@
-//! The grammar of HTTP/1 messages that both sides of the proxy share, read strictly.
+//! HTTP/1 messages, read strictly: what two parsers read differently is refused, never repaired.
 //!
-//! Lines, fields, lengths and chunks as RFC 9112 writes them; what two parsers read differently is
-//! refused, never repaired. Not a parser of messages: request heads are read in `proxy`, heads of
-//! answers in `upstream`. Pure: functions of bytes.
+//! Lines, fields, lengths and chunks as RFC 9112 writes them, and with them the heads of requests
+//! and of answers. Not a parser that builds messages: that is the HTTP library, which sees only
+//! what has been checked here. Pure: functions of bytes.
 
+pub mod answer_head;
 mod body_fields;
 mod chunks;
 mod lines;
 mod malformed;
+pub mod request_head;
 mod version;
 
 pub use body_fields::{BodyFields, SaidLength};
 pub use chunks::{ChunkError, Chunks, Scanned};
-pub use lines::{Lines, find_end, is_token, last_line, split_field};
+pub use lines::{Lines, is_token, last_line, split_field};
 pub use malformed::Malformed;
 pub use version::Version;
 

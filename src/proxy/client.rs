@@ -11,8 +11,9 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{context::Context, gate::Report, head::HeadError, self_test::Probe};
+use super::{context::Context, gate::Report, self_test::Probe};
 use crate::{
+    http1::request_head::HeadError,
     observe::Audit,
     policy::{Permit, Policy},
     upstream::Origin,

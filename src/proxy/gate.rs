@@ -1,6 +1,6 @@
 //! The gate between a client's socket and the HTTP library: only what has been checked passes.
 //!
-//! It reads request heads whole, checks them strictly ([`super::head`]), and follows each body to
+//! It reads request heads whole, checks them strictly ([`head`]), and follows each body to
 //! its end, so that it always knows where the next head begins. A head that is refused never
 //! reaches the library: in its place the gate hands on a harmless one and reports the refusal, and
 //! the service answers that one with the error. After CONNECT or a request for WebSocket nothing
@@ -21,8 +21,10 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::head::{self, Framing, HeadError, Switch};
-use crate::http1::{Chunks, HeadLimits, Malformed, Scanned, last_line};
+use crate::http1::{
+    Chunks, HeadLimits, Malformed, Scanned, last_line,
+    request_head::{self as head, Framing, HeadError, Switch},
+};
 
 /// A client's socket behind the check.
 #[derive(Debug)]

@@ -15,7 +15,6 @@ mod fields;
 mod first_bytes;
 mod forward;
 mod gate;
-mod head;
 mod health;
 mod listener;
 mod opening;

@@ -9,9 +9,12 @@
 //! which says `hello` and waits for an answer gets one; should it become a request line after all,
 //! that is refused, and a line without its end does nothing.
 
-use super::head::{self, HeadError};
 use crate::{
-    http1::{HeadLimits, Lines, is_token, last_line, split_field},
+    http1::{
+        HeadLimits, Lines, is_token, last_line,
+        request_head::{self, HeadError},
+        split_field,
+    },
     net::{Authority, Host, Port, Target},
 };
 
@@ -140,10 +143,10 @@ impl PlainHead {
         ended: bool,
         limits: HeadLimits,
     ) -> Result<Plain, PlainError> {
-        match head::find_end(bytes, self.looked_at)? {
+        match request_head::find_end(bytes, self.looked_at)? {
             Some(end) if end <= limits.bytes => {
                 let head = bytes.get(..end).unwrap_or_default();
-                head::check(head, limits)?;
+                request_head::check(head, limits)?;
                 named(head).map(Plain::Head)
             }
             Some(_) => Err(PlainError::TooLarge),

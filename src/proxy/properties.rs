@@ -8,11 +8,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{
-    gate::{Gate, Report},
-    head::{self, Framing},
+use super::gate::{Gate, Report};
+use crate::http1::{
+    Chunks, HeadLimits, Scanned,
+    request_head::{self as head, Framing},
 };
-use crate::http1::{Chunks, HeadLimits, Scanned};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 16 };
 

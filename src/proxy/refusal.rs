@@ -15,10 +15,10 @@ use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 use serde_json::{Value, json};
 
-use super::{body::ReplyBody, fields::PSEUDONYM, head::HeadError};
+use super::{body::ReplyBody, fields::PSEUDONYM};
 use crate::{
     dns::DnsError,
-    http1::Malformed,
+    http1::{Malformed, request_head::HeadError},
     net::Authority,
     policy::{Denial, List, Policy, Reason},
     upstream::DialError,

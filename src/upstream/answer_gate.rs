@@ -1,7 +1,7 @@
 //! The gate between an origin's socket and the HTTP library: only what has been checked passes.
 //!
 //! The counterpart of the gate in `proxy`, for answers. It reads each head whole, checks it
-//! ([`super::answer_head`]), swallows interim answers, and follows the body to its end. What comes
+//! ([`answer_head`]), swallows interim answers, and follows the body to its end. What comes
 //! before a request has been sent, or after the end of its answer, is no answer to anything: it
 //! makes the connection unusable, so that it can never be taken for the answer to the next request.
 
@@ -22,8 +22,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::answer_head::{self, AnswerError, Asked, Body, Head, MAX_INTERIM};
-use crate::http1::{Chunks, Scanned, last_line};
+use crate::http1::{
+    Chunks, Scanned,
+    answer_head::{self, AnswerError, Asked, Body, Head, MAX_INTERIM},
+    last_line,
+};
 
 /// An origin's socket behind the check.
 #[derive(Debug)]

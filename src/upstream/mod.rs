@@ -6,10 +6,11 @@
 //! [`Permit`]: crate::policy::Permit
 
 mod answer_gate;
-mod answer_head;
 mod dial;
 mod origin;
 mod pool;
+#[cfg(test)]
+mod properties;
 mod vet;
 
 pub use answer_gate::AnswerGate;

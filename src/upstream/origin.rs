@@ -16,11 +16,14 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use super::{
-    answer_gate::{AnswerGate, Line},
-    answer_head::{AnswerError, Asked, LIMITS},
+use super::answer_gate::{AnswerGate, Line};
+use crate::{
+    http1::{
+        Malformed,
+        answer_head::{AnswerError, Asked, LIMITS},
+    },
+    net::Authority,
 };
-use crate::{http1::Malformed, net::Authority};
 
 /// What is sent to origins.
 pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<

@@ -7,17 +7,15 @@
 
 use http::Uri;
 
-use crate::{
-    http1::{
-        self, BodyFields, ChunkError, HeadLimits, Lines, Malformed, SaidLength, Version, is_token,
-        split_field,
-    },
-    net::{Authority, AuthorityError, Target, TargetError},
+use super::{
+    BodyFields, ChunkError, HeadLimits, Lines, Malformed, SaidLength, Version, is_token, lines,
+    split_field,
 };
+use crate::net::{Authority, AuthorityError, Target, TargetError};
 
 /// How the body after a head is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
     /// In chunks.
     Chunked,
     /// That many bytes; zero if there is no body.
@@ -29,7 +27,7 @@ pub(super) enum Framing {
 
 /// What a connection is to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Switch {
+pub enum Switch {
     /// A tunnel. Clients may send early, and as much as they like.
     Tunnel,
     /// WebSocket. Nothing legitimate comes before the answer (RFC 6455 §4.1).
@@ -38,7 +36,7 @@ pub(super) enum Switch {
 
 /// Why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum HeadError {
+pub enum HeadError {
     /// The target of CONNECT is no authority.
     #[error("has a CONNECT target that is not host:port: {0}")]
     Authority(#[from] AuthorityError),
@@ -102,12 +100,12 @@ const MAX_METHOD: usize = 32;
 ///
 /// A line ends in something other than CRLF, which must be refused at once: the end of such a head
 /// would never be found.
-pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, HeadError> {
+pub fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, HeadError> {
     // TLS and SOCKS clients wait for an answer that a request line would bring.
     if bytes.first().is_some_and(|byte| !is_token(&[*byte]) && !matches!(byte, b'\r' | b'\n')) {
         return Err(HeadError::NotHttp);
     }
-    Ok(http1::find_end(bytes, from)?)
+    Ok(lines::find_end(bytes, from)?)
 }
 
 /// Checks the request line of a head that is not all there yet, as soon as that line is: a client
@@ -116,7 +114,7 @@ pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, HeadE
 /// # Errors
 ///
 /// As [`check`].
-pub(super) fn check_first_line(bytes: &[u8]) -> Result<(), HeadError> {
+pub fn check_first_line(bytes: &[u8]) -> Result<(), HeadError> {
     match bytes.windows(2).position(|window| window == b"\r\n") {
         Some(end) => check_request_line(bytes.get(..end).unwrap_or_default()).map(drop),
         None => Ok(()),
@@ -128,7 +126,7 @@ pub(super) fn check_first_line(bytes: &[u8]) -> Result<(), HeadError> {
 /// # Errors
 ///
 /// What has no reading, or two.
-pub(super) fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, HeadError> {
+pub fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, HeadError> {
     let mut lines = Lines::of_head(head)?;
     let request = check_request_line(lines.next().ok_or(HeadError::RequestLine)??)?;
     let mut framing = FramingFields::default();

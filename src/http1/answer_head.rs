@@ -6,13 +6,11 @@
 //! the connection begins elsewhere for it. So the raw bytes are checked before the library sees
 //! them (RFC 9112 §4, §5, §6).
 
-use crate::http1::{
-    BodyFields, HeadLimits, Lines, Malformed, SaidLength, Version, find_end, split_field,
-};
+use super::{BodyFields, HeadLimits, Lines, Malformed, SaidLength, Version, lines, split_field};
 
 /// What was asked, as far as it says what an answer may look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub enum Asked {
     /// HEAD: an answer without a body, whatever its fields say.
     Head,
     /// To switch protocols.
@@ -23,7 +21,7 @@ pub(super) enum Asked {
 
 /// What a head turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Head {
+pub enum Head {
     /// 1xx: another head follows.
     Interim,
     /// The answer, and how its body is framed.
@@ -34,7 +32,7 @@ pub(super) enum Head {
 
 /// How the body of an answer is framed (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Body {
+pub enum Body {
     /// In chunks.
     Chunked,
     /// That many bytes.
@@ -48,10 +46,10 @@ pub(super) enum Body {
 
 /// Why an answer is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AnswerError {
+pub enum AnswerError {
     /// The body breaks its framing.
     #[error("the body of the answer is malformed")]
-    Chunks(#[from] crate::http1::ChunkError),
+    Chunks(#[from] super::ChunkError),
     /// The connection ended inside a head.
     #[error("the head of the answer breaks off")]
     CutOff,
@@ -73,18 +71,18 @@ pub(super) enum AnswerError {
 }
 
 /// The head of an answer, in bytes and in fields.
-pub(super) const LIMITS: HeadLimits = HeadLimits { bytes: 256 << 10, fields: 256 };
+pub const LIMITS: HeadLimits = HeadLimits { bytes: 256 << 10, fields: 256 };
 
 /// Interim answers to one request. `WebDAV` servers send a 102 every few seconds.
-pub(super) const MAX_INTERIM: usize = 100;
+pub const MAX_INTERIM: usize = 100;
 
 /// Where the head ends, if it is all there; lines are looked at from `from` on.
 ///
 /// # Errors
 ///
 /// It is none, and will not become one.
-pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Result<Option<usize>, AnswerError> {
-    match find_end(bytes, from)? {
+pub fn end_of_head(bytes: &[u8], from: usize) -> Result<Option<usize>, AnswerError> {
+    match lines::find_end(bytes, from)? {
         None if bytes.len() >= LIMITS.bytes => Err(Malformed::TooLarge.into()),
         Some(end) if end > LIMITS.bytes => Err(Malformed::TooLarge.into()),
         end => Ok(end),
@@ -96,7 +94,7 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Result<Option<usize>, An
 /// # Errors
 ///
 /// What has no reading, or two, or was not asked for.
-pub(super) fn check(head: &[u8], asked: Asked) -> Result<Head, AnswerError> {
+pub fn check(head: &[u8], asked: Asked) -> Result<Head, AnswerError> {
     let mut lines = Lines::of_head(head)?;
     let (version, status) = split_status_line(lines.next().ok_or(AnswerError::StatusLine)??)?;
     let mut fields = BodyFields::default();
@@ -231,10 +229,15 @@ mod tests {
             ("http/1.1 200 OK", StatusLine),
             ("ICY 200 OK", StatusLine),
             (" HTTP/1.1 200 OK", StatusLine),
-            ("", StatusLine),
         ] {
             assert_eq!(read(lines, Asked::Ordinary), Err(error), "{lines}");
         }
+    }
+
+    #[test]
+    fn an_empty_line_is_no_head() {
+        assert_eq!(end_of_head(b"\r\nHTTP/1.1 200 OK", 0), Ok(Some(2)));
+        assert_eq!(check(b"\r\n", Asked::Ordinary), Err(Malformed::LineEnd.into()));
     }
 
     #[test]
