@@ -2,7 +2,9 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{Origin, ProxyBuilder, RawOrigin, connect_tunnel, exchange, raw_connect};
+use crate::support::{
+    FullListener, Origin, ProxyBuilder, RawOrigin, connect_tunnel, exchange, raw_connect,
+};
 
 fn connect_to(authority: &str) -> Vec<u8> {
     format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").into_bytes()
@@ -207,28 +209,14 @@ async fn an_idle_tunnel_ends() {
 
 #[tokio::test]
 async fn a_client_that_leaves_ends_the_dialling() {
-    // A listener that never accepts and whose queue is full: the dial stays under way.
-    let listener =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let loopback: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
-    listener.bind(&loopback.into()).unwrap();
-    listener.listen(0).unwrap();
-    let full = listener.local_addr().unwrap().as_socket().unwrap();
-    let mut fillers = Vec::new();
-    for _ in 0..4 {
-        let filler =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        filler.set_nonblocking(true).unwrap();
-        filler.connect(&full.into()).ok();
-        fillers.push(filler);
-    }
+    let full = FullListener::bind();
     let proxy = ProxyBuilder::new("allowed_domains = [\"ok.test\"]")
         .local("ok.test")
         .settings("[timeouts]\nconnect = \"60s\"")
         .start()
         .await;
     let mut client = raw_connect(proxy.address).await;
-    client.write_all(&connect_to(&format!("ok.test:{}", full.port()))).await.unwrap();
+    client.write_all(&connect_to(&format!("ok.test:{}", full.address.port()))).await.unwrap();
     proxy.audit(1, |record| record["event.name"] == "exeat.decision").await;
     drop(client);
     let ends = proxy.audit(1, |record| record["event.name"] == "exeat.end").await;

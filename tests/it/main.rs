@@ -33,6 +33,7 @@ mod permissions;
 mod policy_files;
 mod reload;
 mod self_test;
+mod smokescreen;
 mod smuggling;
 mod sni;
 mod support;

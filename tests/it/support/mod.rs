@@ -11,7 +11,7 @@ mod recorder;
 pub(crate) use base64::base64;
 pub(crate) use connection::{Connection, Reply};
 pub(crate) use dns::{DnsServer, Family, Garbage, Round, Zone};
-pub(crate) use origin::{Origin, RawOrigin, TlsOrigin};
+pub(crate) use origin::{FullListener, Origin, RawOrigin, TlsOrigin};
 pub(crate) use proxy::{Proxy, ProxyBuilder, signal};
 pub(crate) use raw::{
     Answer, connect as raw_connect, connect_to, connect_tunnel, exchange, get, read_answer,

@@ -20,6 +20,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -56,6 +57,32 @@ pub(crate) struct TlsOrigin {
 pub(crate) struct RawOrigin {
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
+}
+
+/// A listener that never accepts and whose queue is full: who dials it waits.
+#[derive(Debug)]
+pub(crate) struct FullListener {
+    pub(crate) address: SocketAddr,
+    _sockets: Vec<Socket>,
+}
+
+impl FullListener {
+    pub(crate) fn bind() -> Self {
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let listener = socket();
+        let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        listener.bind(&loopback.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut sockets = vec![listener];
+        for _ in 0..4 {
+            let filler = socket();
+            filler.set_nonblocking(true).unwrap();
+            filler.connect(&address.into()).ok();
+            sockets.push(filler);
+        }
+        Self { address, _sockets: sockets }
+    }
 }
 
 impl Origin {
