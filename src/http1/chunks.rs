@@ -33,8 +33,8 @@ enum State {
     /// Before the first digit of a size.
     #[default]
     SizeStart,
-    /// Inside the digits of a size.
-    Size(u64),
+    /// Inside the digits of a size, and how many there were.
+    Size(u64, u8),
     /// Inside a chunk extension.
     Extension(u64),
     /// After the CR of a size line.
@@ -57,6 +57,9 @@ enum State {
 
 /// No sender makes chunks that large, and larger sizes wrap in 32-bit parsers.
 const MAX_CHUNK: u64 = 0xffff_ffff;
+
+/// Leading zeros included: a size line without end is an attack.
+const MAX_SIZE_DIGITS: u8 = 16;
 
 /// Extensions and trailers of one body, in bytes.
 const MAX_OVERHEAD: usize = 64 << 10;
@@ -88,13 +91,13 @@ impl Chunks {
     /// The state after a byte; none at the end of the body.
     fn step(&mut self, byte: u8) -> Result<Option<State>, ChunkError> {
         let next = match (self.state, byte) {
-            (State::SizeStart, digit) => State::Size(hex(digit).ok_or(ChunkError)?),
-            (State::Size(size), b'\r') => State::SizeLf(size),
-            (State::Size(size), b';') => State::Extension(size),
-            (State::Size(size), digit) => {
+            (State::SizeStart, digit) => State::Size(hex(digit).ok_or(ChunkError)?, 1),
+            (State::Size(size, _), b'\r') => State::SizeLf(size),
+            (State::Size(size, _), b';') => State::Extension(size),
+            (State::Size(size, count), digit) if count < MAX_SIZE_DIGITS => {
                 let digit = hex(digit).ok_or(ChunkError)?;
                 let size = size.checked_mul(16).and_then(|size| size.checked_add(digit));
-                State::Size(size.filter(|size| *size <= MAX_CHUNK).ok_or(ChunkError)?)
+                State::Size(size.filter(|size| *size <= MAX_CHUNK).ok_or(ChunkError)?, count + 1)
             }
             (State::Extension(size), b'\r') => State::SizeLf(size),
             (State::Extension(size), byte) => {
@@ -123,7 +126,8 @@ impl Chunks {
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => return Ok(None),
             (
-                State::SizeLf(_)
+                State::Size(..)
+                | State::SizeLf(_)
                 | State::Data(_)
                 | State::DataCr
                 | State::DataLf
@@ -160,6 +164,7 @@ mod tests {
         for (body, end) in [
             ("0\r\n\r\n", 5),
             ("5\r\nhello\r\n0\r\n\r\nGET", 15),
+            ("0000000000000005\r\nhello\r\n0\r\n\r\n", 30),
             ("A;ext=\"1\"\r\n0123456789\r\n000\r\nTrailer: x\r\n\r\n", 42),
         ] {
             assert_eq!(scan_whole(body), Ok(Scanned::End(end)), "{body:?}");
@@ -190,6 +195,7 @@ mod tests {
             "5\r\nhelloX",
             "5\r\nhello\n0\r\n\r\n",
             "10000000000000000\r\n",
+            "00000000000000005\r\nhello\r\n0\r\n\r\n",
             "100000005\r\n",
             "0\r\nX-T : 1\r\n\r\n",
             "0\r\nX-T\r\n\r\n",

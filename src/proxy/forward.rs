@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{
-        ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, MAX_FORWARDS, TRANSFER_ENCODING,
-        UPGRADE, WWW_AUTHENTICATE,
+        ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, MAX_FORWARDS,
+        TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
     },
     uri::PathAndQuery,
 };
@@ -52,6 +52,7 @@ pub(super) async fn forward(
 ) -> Result<Response<ReplyBody>, Refusal> {
     let authority = target(&request)?;
     let is_last_hop = is_last_hop(&mut request)?;
+    meet_expectation(&mut request)?;
     let mut admission = admit(client, Protocol::Http, request.method(), &authority)?;
     if is_last_hop {
         return Ok(options(&mut admission));
@@ -119,6 +120,17 @@ fn is_last_hop(request: &mut Request<Incoming>) -> Result<bool, BadRequest> {
         }
         None => Ok(true),
     }
+}
+
+/// `Expect: 100-continue` is met at this hop: the library says `100 Continue` once the body is asked
+/// for. So it goes no further.
+fn meet_expectation(request: &mut Request<Incoming>) -> Result<(), BadRequest> {
+    let met = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !request.headers().get_all(EXPECT).iter().all(met) {
+        return Err(BadRequest::Expectation);
+    }
+    request.headers_mut().remove(EXPECT);
+    Ok(())
 }
 
 /// The answer to OPTIONS that was meant for this proxy. Nothing is dialled for it.

@@ -54,6 +54,9 @@ pub(super) enum BadRequest {
     /// The rest of the body did not come in time (RFC 9110 §15.5.9).
     #[error("the request body was not sent in time")]
     BodyTimeout,
+    /// An expectation other than `100-continue` (RFC 9110 §10.1.1).
+    #[error("Expect is not 100-continue")]
+    Expectation,
     /// The head is refused before it is understood.
     #[error("the request {0}")]
     Head(#[from] HeadError),
@@ -238,6 +241,7 @@ fn bad_request(error: BadRequest) -> Reply {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
         }
         BadRequest::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        BadRequest::Expectation => StatusCode::EXPECTATION_FAILED,
         BadRequest::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         BadRequest::Body
         | BadRequest::Head(_)

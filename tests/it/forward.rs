@@ -420,6 +420,20 @@ async fn options_goes_as_far_as_it_may() {
 }
 
 #[tokio::test]
+async fn expectations_are_met_here_or_not_at_all() {
+    let (origin, proxy) = (Origin::start().await, proxy().await);
+    for wrong in ["200-ok", "100-continue, x", "y 100-continue", "", "100-continue\r\nExpect: x"] {
+        let get = get(&origin, "/", &format!("Expect: {wrong}\r\n"));
+        let answer = exchange(proxy.address, &get).await;
+        assert_eq!((answer.status, answer.field("connection")), (417, Some("close")), "{wrong}");
+    }
+    assert!(origin.requests().is_empty());
+    let answer = exchange(proxy.address, &get(&origin, "/", "Expect: 100-Continue\r\n")).await;
+    assert_eq!(answer.status, 200);
+    assert!(!fields_of(&origin.requests()[0]).iter().any(|(name, _)| name == "expect"));
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_in_time_is_408() {
     for deadline in ["idle", "response_head"] {
         let proxy = ProxyBuilder::new("allowed_domains = [\"ok.test\"]")
