@@ -458,19 +458,19 @@ async fn a_body_that_does_not_come_in_time_is_408() {
 async fn an_upload_that_moves_has_all_the_time_it_needs() {
     let proxy = ProxyBuilder::new("allowed_domains = [\"ok.test\"]")
         .local("ok.test")
-        .settings("[timeouts]\nresponse_head = \"400ms\"")
+        .settings("[timeouts]\nresponse_head = \"2s\"")
         .start()
         .await;
     let origin = RawOrigin::bind().await;
     let host = format!("ok.test:{}", origin.port());
     let mut client = raw_connect(proxy.address).await;
     let head =
-        format!("POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 12\r\n\r\n");
+        format!("POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();
     let (mut server, _) = origin.accept_request().await;
-    for _ in 0..12 {
-        // Slow on purpose: the whole takes three deadlines, no piece takes half of one.
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    for _ in 0..10 {
+        // Slow on purpose: the whole takes longer than the deadline, each piece a fraction of it.
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
         client.write_all(b"x").await.unwrap();
         server.read_exact(&mut [0]).await.unwrap();
     }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
 /// How long something is waited for that may rightly never come.
-const HANG: Duration = Duration::from_secs(5);
+const HANG: Duration = Duration::from_secs(20);
 
 /// A final answer, as far as it came.
 #[derive(Debug)]
