@@ -349,3 +349,75 @@ impl AsyncWrite for AnswerGate {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
+
+/// Without the library, whose order of reads and writes must not matter.
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::upstream::properties::pair;
+
+    const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    /// A gate that has passed an answer to an ordinary request, and its origin's end.
+    async fn answered(answer: &[u8], passed: usize) -> (AnswerGate, TcpStream) {
+        let (stream, _, mut server) = pair().await;
+        let mut gate = AnswerGate::new(stream, Arc::default());
+        gate.line.ask(Asked::Ordinary);
+        gate.write_all(b"request").await.unwrap();
+        server.write_all(answer).await.unwrap();
+        let mut got = vec![0; passed];
+        gate.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, &answer[..passed]);
+        (gate, server)
+    }
+
+    async fn is_usable(gate: &mut AnswerGate) -> bool {
+        gate.line.ask(Asked::Ordinary);
+        gate.write_all(b"request").await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn an_answer_leaves_the_connection_usable() {
+        let (mut gate, mut server) = answered(EMPTY, EMPTY.len()).await;
+        assert!(!gate.line.is_spoiled() && is_usable(&mut gate).await);
+        server.write_all(EMPTY).await.unwrap();
+        gate.read_exact(&mut vec![0; EMPTY.len()]).await.unwrap();
+        assert!(!gate.line.is_spoiled());
+    }
+
+    #[tokio::test]
+    async fn what_comes_with_an_answer_spoils_it() {
+        let (mut gate, _server) = answered(&[EMPTY, b"forged"].concat(), EMPTY.len()).await;
+        assert!(gate.line.is_spoiled());
+        assert!(!is_usable(&mut gate).await);
+    }
+
+    #[tokio::test]
+    async fn what_has_come_by_the_next_request_spoils_it() {
+        let (mut gate, mut server) = answered(EMPTY, EMPTY.len()).await;
+        server.write_all(EMPTY).await.unwrap();
+        gate.stream.readable().await.unwrap();
+        assert!(!is_usable(&mut gate).await);
+        assert!(gate.line.is_spoiled());
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_nothing_is_asked_is_refused() {
+        let (mut gate, mut server) = answered(EMPTY, EMPTY.len()).await;
+        server.write_all(EMPTY).await.unwrap();
+        let error = gate.read(&mut [0; 100]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(gate.line.is_spoiled());
+    }
+
+    #[tokio::test]
+    async fn a_204_that_announces_a_body_is_the_end() {
+        let stray = b"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n";
+        let (mut gate, _server) = answered(stray, stray.len()).await;
+        assert!(gate.line.is_spoiled());
+        assert_eq!(gate.read(&mut [0; 100]).await.unwrap(), 0);
+        assert!(!is_usable(&mut gate).await);
+    }
+}

@@ -231,7 +231,7 @@ fn empty() -> RequestBody {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own client dials without a permit")]
-async fn pair() -> (TcpStream, SocketAddr, TcpStream) {
+pub(super) async fn pair() -> (TcpStream, SocketAddr, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = listener.local_addr().unwrap();
     let client = TcpStream::connect(peer).await.unwrap();
