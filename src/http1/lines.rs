@@ -32,7 +32,7 @@ pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Malfo
     }
 }
 
-/// Where the last unfinished line begins: from there [`find_end`] goes on.
+/// Where the last unfinished line begins: from there the search for the end goes on.
 #[must_use]
 pub fn last_line(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
