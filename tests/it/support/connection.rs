@@ -41,6 +41,12 @@ impl Connection {
         }
     }
 
+    /// Everything up to the end of the connection, whatever it is.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        while self.fill().await {}
+        std::mem::take(&mut self.held)
+    }
+
     async fn any_answer(&mut self) -> Option<Reply> {
         let end = loop {
             if let Some(end) = self.held.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -74,8 +80,7 @@ impl Connection {
         } else if answer.field("transfer-encoding").is_some() {
             answer.is_whole = self.chunks(&mut answer.body).await;
         } else if answer.field("connection") == Some("close") {
-            while self.fill().await {}
-            answer.body = std::mem::take(&mut self.held);
+            answer.body = self.rest().await;
         }
         Some(answer)
     }

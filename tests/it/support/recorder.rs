@@ -1,7 +1,7 @@
 //! An origin that notes every byte that reached it, and answers as it is told.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -10,6 +10,8 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
+
+use super::eventually;
 
 /// An origin on loopback. It answers `ok`, unless it was told something else.
 #[derive(Debug, Clone)]
@@ -45,6 +47,7 @@ struct Script {
 struct Shared {
     requests: Vec<Recorded>,
     raw: BTreeMap<usize, Vec<u8>>,
+    ended: BTreeSet<usize>,
     connections: usize,
     scripts: VecDeque<Script>,
 }
@@ -90,14 +93,14 @@ impl Recorder {
         std::mem::take(&mut self.shared.lock().unwrap().requests)
     }
 
-    /// How many connections there were.
-    pub(crate) fn connections(&self) -> usize {
-        self.shared.lock().unwrap().connections
-    }
-
-    /// Every byte that came on a connection.
-    pub(crate) fn raw(&self, connection: usize) -> Vec<u8> {
-        self.shared.lock().unwrap().raw.get(&connection).cloned().unwrap_or_default()
+    /// Every byte that came on a connection, once it has ended.
+    pub(crate) async fn all_of(&self, connection: usize) -> Vec<u8> {
+        eventually("the end of a connection", || {
+            let shared = self.shared.lock().unwrap();
+            let bytes = shared.raw.get(&connection).cloned();
+            shared.ended.contains(&connection).then(|| bytes.unwrap_or_default())
+        })
+        .await
     }
 
     async fn serve(&self, mut stream: TcpStream, connection: usize) {
@@ -197,6 +200,9 @@ impl Recorder {
         let read = stream.read_buf(held).await.unwrap_or(0);
         let mut shared = self.shared.lock().unwrap();
         shared.raw.entry(connection).or_default().extend(&held[before..before + read]);
+        if read == 0 {
+            shared.ended.insert(connection);
+        }
         read > 0
     }
 
