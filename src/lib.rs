@@ -37,8 +37,8 @@
 //!
 //! # Invariants
 //!
-//! 1. `net`, `http1`, `policy` and `requirements` are pure: functions of values. No sockets, files, clock,
-//!    environment, threads or logging.
+//! 1. `net`, `http1`, `policy` and `requirements` are pure: functions of values. No sockets, files,
+//!    clock, environment, threads or logging.
 //! 2. **No permit, no socket.** The dialer takes a [`policy::Permit`] and
 //!    [`policy::VettedAddress`]es; only `policy` can make either. CONNECT, absolute-form, a second
 //!    request on a kept connection, `exeat check` and `exeat bench` all go through

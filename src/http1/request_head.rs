@@ -92,7 +92,7 @@ enum Upgrade {
 }
 
 /// Longer than any method in the IANA registry; one without end is an attack.
-const MAX_METHOD: usize = 32;
+pub const MAX_METHOD: usize = 32;
 
 /// Where a head ends, if it is all there; lines are looked at from `from` on.
 ///

@@ -12,7 +12,7 @@
 use crate::{
     http1::{
         HeadLimits, Lines, is_token, last_line,
-        request_head::{self, HeadError},
+        request_head::{self, HeadError, MAX_METHOD},
         split_field,
     },
     net::{Authority, Host, Port, Target},
@@ -203,9 +203,6 @@ const REGISTERED: &[&str] = &[
     "UPDATEREDIRECTREF",
     "VERSION-CONTROL",
 ];
-
-/// Longer words are no methods.
-const MAX_METHOD: usize = 32;
 
 /// The longest beginning of a word that matters: `https://`.
 const MAX_WORD: usize = 8;
