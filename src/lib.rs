@@ -32,8 +32,8 @@
 //! `policy` and `net`, landlock and seccompiler in `confine`, globset in `cli::bench`. Some have
 //! two: toml (`policy::document` with `policy::lift`, `settings::file`), hyper (`proxy` for clients,
 //! `upstream` for origins), rustix (`confine`, `source::trust`) and regex-automata
-//! (`policy::automaton`, and `cli::bench` to compare with). `unsafe` is denied but in
-//! `confine::notify`.
+//! (`policy::automaton`, and `cli::bench` to compare with). `unsafe` is denied but in two places:
+//! `confine::notify`, for calls of the kernel, and `net::block`, for SSE2.
 //!
 //! # Invariants
 //!
