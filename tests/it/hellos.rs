@@ -10,6 +10,8 @@ use proptest::{collection::vec, prelude::*, sample::Index, test_runner::Config};
 use serde_json::Value;
 use tokio_rustls::rustls::server::Acceptor;
 
+use crate::support::base64;
+
 /// Rows whose `verify` verdict is to pass and that are closed: `also_ok` has that too.
 const STRICTER: &[&str] = &["TS-104"];
 
@@ -223,25 +225,4 @@ fn another_library_reads_most_rows() {
     };
     let count = rows().iter().filter(both).count();
     assert!(count > 20, "{count} rows are hellos to both");
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    let value = |byte: u8| match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'+' => 62,
-        _ => 63,
-    };
-    let mut out = Vec::new();
-    let (mut bits, mut held) = (0_u32, 0);
-    for byte in text.bytes().filter(|byte| *byte != b'=') {
-        bits = bits << 6 | u32::from(value(byte));
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push((bits >> held) as u8);
-        }
-    }
-    out
 }
