@@ -3,6 +3,7 @@
 //! The invariant: a policy that cannot be compiled never replaces one that could; at the start it
 //! stops the program.
 
+mod descriptors;
 mod open;
 mod reload;
 

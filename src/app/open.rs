@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    App,
+    App, descriptors,
     reload::{apply, summary},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     dns::{DnsStartError, Resolver},
     observe::{Audit, AuditError, AuditOutput, Counters},
     policy::{Egress, Policy, Ruleset},
-    proxy::{Bound, Context, ListenError, ProbeSlot, SelfTestError, listen_tested},
+    proxy::{Bound, Context, ListenError, Places, ProbeSlot, SelfTestError, listen_tested},
     requirements::{Applied, Rejected},
     settings::{AuditTarget, Confine, Listen, Permissions, Settings},
     source::{LocateError, PolicySource, ReadError, Snapshot},
@@ -82,13 +82,15 @@ pub enum StartError {
 }
 
 impl Opened {
-    /// Reads the policy, binds, and opens the rest. `system_file` is
+    /// Reads the policy, binds, and opens the rest, with as many descriptors as the process can
+    /// get. `system_file` is
     /// [`source::SYSTEM_FILE`](crate::source::SYSTEM_FILE) but for tests.
     ///
     /// # Errors
     ///
     /// Whatever is missing or wrong; nothing is left running.
     pub fn new(settings: Settings, system_file: &Path) -> Result<Self, StartError> {
+        descriptors::raise(&settings.limits);
         let source = PolicySource::locate(&settings.chosen, system_file)?;
         let source = Arc::new(match settings.permissions {
             Permissions::Checked => source.guarded(),
@@ -185,6 +187,7 @@ impl Opened {
             audit,
             counters,
             clients,
+            places: Places::new(&limits),
             limits,
             timeouts: settings.timeouts,
             tls: Arc::new(settings.tls),

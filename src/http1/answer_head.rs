@@ -71,7 +71,7 @@ pub enum AnswerError {
 }
 
 /// The head of an answer, in bytes and in fields.
-pub const LIMITS: HeadLimits = HeadLimits { bytes: 256 << 10, fields: 256 };
+pub const LIMITS: HeadLimits = HeadLimits { bytes: 256 << 10, line: 256 << 10, fields: 256 };
 
 /// Interim answers to one request. `WebDAV` servers send a 102 every few seconds.
 pub const MAX_INTERIM: usize = 100;

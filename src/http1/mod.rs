@@ -23,6 +23,8 @@ pub use version::Version;
 pub struct HeadLimits {
     /// In bytes, the empty line included.
     pub bytes: usize,
+    /// Bytes of the request line, without its end; answers have no such bound.
+    pub line: usize,
     /// Field lines.
     pub fields: usize,
 }

@@ -54,9 +54,15 @@ pub enum HeadError {
         "is not HTTP: this is an HTTP proxy, to be named as http://, not https:// or socks5://"
     )]
     NotHttp,
+    /// A request line of more bytes than accepted.
+    #[error("has a request line that is too long")]
+    LineTooLong,
     /// Not `METHOD SP target SP HTTP/digit.digit`.
     #[error("has a malformed request line")]
     RequestLine,
+    /// It began and did not come to its end in time (RFC 9110 §15.5.9).
+    #[error("was not sent in time")]
+    Slow,
     /// The target is no absolute URL.
     #[error("has a request target that {0}")]
     Target(#[from] TargetError),
@@ -128,7 +134,11 @@ pub fn check_first_line(bytes: &[u8]) -> Result<(), HeadError> {
 /// What has no reading, or two.
 pub fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, HeadError> {
     let mut lines = Lines::of_head(head)?;
-    let request = check_request_line(lines.next().ok_or(HeadError::RequestLine)??)?;
+    let request_line = lines.next().ok_or(HeadError::RequestLine)??;
+    if request_line.len() > limits.line {
+        return Err(HeadError::LineTooLong);
+    }
+    let request = check_request_line(request_line)?;
     let mut framing = FramingFields::default();
     let mut count = 0;
     for line in lines {
@@ -240,7 +250,7 @@ impl FramingFields {
 mod tests {
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits { bytes: 65_536, fields: 4 };
+    const LIMITS: HeadLimits = HeadLimits { bytes: 65_536, line: 8_192, fields: 4 };
 
     fn framing(lines: &str) -> Result<Framing, HeadError> {
         let head = format!("{lines}\n\n").replace('\n', "\r\n");

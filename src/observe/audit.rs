@@ -100,6 +100,11 @@ impl Audit {
         }
     }
 
+    /// The counters of the proxy that it is the audit of.
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// Opens the file anew, for log rotation.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);

@@ -10,7 +10,7 @@ mod record;
 mod trail;
 
 pub use audit::{Audit, AuditEnd, AuditError, AuditOutput};
-pub use counters::{Counter, Counters};
+pub use counters::{Counter, Counters, LimitCounters, TimeoutCounters};
 pub use log::{LogError, start_log};
 pub use record::{Ending, Inside, Protocol, Record, Refused, Subject};
 pub use trail::Trail;

@@ -12,6 +12,7 @@ use std::{
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::TimeoutCounters;
 use crate::{
     net::{Authority, DnsName, Host},
     policy::{Denial, Policy, RuleId},
@@ -58,6 +59,8 @@ pub enum Ending {
     DnsFailed,
     /// Nothing moved for too long.
     IdleTimeout,
+    /// There were too many of its kind.
+    LimitReached,
     /// The origin did not answer in time.
     ResponseTimeout,
     /// The origin reset the connection, or what it sent was not HTTP.
@@ -210,6 +213,25 @@ impl Protocol {
 }
 
 impl Ending {
+    /// Counts an end that a deadline made.
+    pub(super) fn count(self, timeouts: &TimeoutCounters) {
+        match self {
+            Self::IdleTimeout => timeouts.idle.increment(),
+            Self::ResponseTimeout => timeouts.response_head.increment(),
+            // Of the first two it depends why; they are counted where that is known.
+            Self::ConnectFailed
+            | Self::DnsFailed
+            | Self::AddressRefused
+            | Self::ClientGone
+            | Self::Complete
+            | Self::LimitReached
+            | Self::OriginFailed
+            | Self::PolicyChanged
+            | Self::Shutdown
+            | Self::SniMismatch => {}
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::AddressRefused => "address_refused",
@@ -218,6 +240,7 @@ impl Ending {
             Self::ConnectFailed => "connect_failed",
             Self::DnsFailed => "dns_failed",
             Self::IdleTimeout => "idle_timeout",
+            Self::LimitReached => "limit_reached",
             Self::OriginFailed => "origin_failed",
             Self::PolicyChanged => "policy_changed",
             Self::ResponseTimeout => "response_timeout",

@@ -119,6 +119,7 @@ impl Trail {
         self.allowed();
         let Stage::Allowed(rule) = self.stage else { return };
         self.stage = Stage::Done;
+        ending.count(&self.audit.counters().timeouts);
         self.audit.record(Record::End {
             at: SystemTime::now(),
             subject: Arc::clone(&self.subject),

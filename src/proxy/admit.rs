@@ -9,13 +9,15 @@ use tokio::net::TcpStream;
 
 use super::{
     client::Client,
+    context::Context,
+    limit::Limit,
     refusal::{BadRequest, OriginFailure, Refusal},
 };
 use crate::{
     net::{Authority, Port},
     observe::{Ending, Protocol, Subject, Trail},
     policy::{Denial, Permit, Policy},
-    upstream::{self, VetError},
+    upstream::{self, Candidates, DialError, VetError},
 };
 
 /// A request that the policy lets through, so far.
@@ -87,8 +89,7 @@ impl Admission {
         client: &Client,
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
         let context = client.context();
-        let found = upstream::candidates(&self.policy, &self.permit, &context.resolver).await;
-        let candidates = match found {
+        let candidates = match self.look_up(context).await? {
             Ok(candidates) => candidates,
             Err(VetError::Denied(denial)) => return Err(self.deny(denial)),
             Err(VetError::Dns(error)) => {
@@ -97,16 +98,51 @@ impl Admission {
             }
         };
         self.trail.allowed();
+        let Some(_place) = context.places.dials.take() else { return Err(self.over(Limit::Dials)) };
         match upstream::dial(&self.permit, candidates, context.timeouts.connect).await {
             Ok((stream, peer)) => {
                 self.trail.reached(peer);
                 Ok((stream, peer))
             }
             Err(error) => {
-                self.trail.end(Ending::ConnectFailed);
+                self.trail.end(match error {
+                    DialError::NoSocket => Ending::LimitReached,
+                    DialError::Refused | DialError::Timeout | DialError::Unreachable => {
+                        Ending::ConnectFailed
+                    }
+                });
                 Err(Refusal::Dial(self.permit.authority().clone(), error))
             }
         }
+    }
+
+    /// # Errors
+    ///
+    /// Too many lookups are under way.
+    async fn look_up(
+        &mut self,
+        context: &Context,
+    ) -> Result<Result<Candidates, VetError>, Refusal> {
+        {
+            let found = upstream::candidates(&self.policy, &self.permit, &context.resolver);
+            let mut found = std::pin::pin!(found);
+            // What needs no server is there at once, and needs no place.
+            let place = tokio::select! {
+                biased;
+                found = &mut found => return Ok(found),
+                place = async { context.places.lookups.take() } => place,
+            };
+            if let Some(_place) = place {
+                return Ok(found.await);
+            }
+        }
+        Err(self.over(Limit::Lookups))
+    }
+
+    /// Records that there is too much of something, and says so.
+    pub(super) fn over(&mut self, limit: Limit) -> Refusal {
+        self.trail.end(Ending::LimitReached);
+        Refusal::Limit(limit)
     }
 
     /// Records that the origin failed, and says so.

@@ -9,9 +9,12 @@ use std::{
     },
 };
 
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::{context::Context, gate::Report, self_test::Probe};
+use super::{
+    context::Context,
+    gate::Report,
+    places::{Place, Seat},
+    self_test::Probe,
+};
 use crate::{
     http1::request_head::HeadError,
     observe::Audit,
@@ -27,8 +30,9 @@ pub(super) struct Client {
     heads: AtomicU64,
     /// An origin connection whose authentication belongs to this client (RFC 4559).
     bound: Mutex<Option<Origin>>,
-    /// Gives the place back when the last tunnel or request is gone.
-    _slot: OwnedSemaphorePermit,
+    /// Given back when the last tunnel or request is gone.
+    _place: Place,
+    _seat: Seat,
     /// It is the proxy itself. Dropped last, to tell that the place is free.
     probe: Option<Probe>,
 }
@@ -46,7 +50,8 @@ impl Client {
     pub(super) fn new(
         context: Arc<Context>,
         address: SocketAddr,
-        slot: OwnedSemaphorePermit,
+        place: Place,
+        seat: Seat,
     ) -> Self {
         let probe = context.probe.take(address);
         Self {
@@ -55,7 +60,8 @@ impl Client {
             report: Arc::default(),
             heads: AtomicU64::new(0),
             bound: Mutex::new(None),
-            _slot: slot,
+            _place: place,
+            _seat: seat,
             probe,
         }
     }

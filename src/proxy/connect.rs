@@ -11,6 +11,7 @@ use super::{
     admit::{admit, check_host},
     body::ReplyBody,
     client::Client,
+    limit::Limit,
     opening::Opening,
     refusal::{BadRequest, Refusal},
     tunnel::{Leg, Tunnel},
@@ -35,11 +36,14 @@ pub(super) async fn connect(
         .map_err(|error| BadRequest::Head(error.into()))?;
     check_host(request.headers(), &authority, authority.port)?;
     let mut admission = admit(client, Protocol::HttpsConnect, &Method::CONNECT, &authority)?;
+    let Some(place) = client.context().places.tunnels.take() else {
+        return Err(admission.over(Limit::Tunnels));
+    };
     let (origin, peer) = admission.reach(client).await?;
     let upgrade = hyper::upgrade::on(&mut request);
     let context = client.context();
     let opening = Opening::new(authority, Arc::clone(&context.tls), context.head_limits());
-    let tunnel = Tunnel::new(admission, Arc::clone(client), peer).judged_by(opening);
+    let tunnel = Tunnel::new(admission, Arc::clone(client), peer, place).judged_by(opening);
     client.context().tasks.spawn(async move {
         // An error means that the client went away before it had the answer; the trail says so.
         if let Some(client) = Leg::of_client(upgrade.await) {

@@ -1,6 +1,6 @@
 //! One client connection: its requests one after the other, each to the service that fits it.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION};
 use hyper::{
@@ -19,26 +19,29 @@ use super::{
     forward::forward,
     gate::Gate,
     health,
+    limit::Limit,
     refusal::{After, Refusal},
+    under_way::{Reply, UnderWay},
 };
 use crate::{
     net::{Authority, Port},
     observe::{Protocol, Refused, Trail},
     policy::Policy,
+    settings::Timeouts,
 };
 
 /// Serves a connection to its end. Tunnels go on in tasks of their own.
 pub(super) async fn serve(client: Arc<Client>, stream: TcpStream) {
     let context = Arc::clone(client.context());
     let limits = context.head_limits();
-    let gate = Gate::new(stream, limits, context.timeouts.idle, Arc::clone(client.report()));
+    let gate = Gate::new(stream, limits, &context.timeouts, Arc::clone(client.report()));
     let service = service_fn(|request| {
         let client = Arc::clone(&client);
         async move { Ok::<_, Infallible>(answer(&client, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(context.timeouts.request_head)
+        .header_read_timeout(longest_wait(&context.timeouts))
         .max_buf_size(limits.bytes.max(MIN_BUFFER_BYTES))
         .max_headers(limits.fields)
         .serve_connection(TokioIo::new(gate), service)
@@ -54,6 +57,9 @@ pub(super) async fn serve(client: Arc<Client>, stream: TcpStream) {
             }
         }
     };
+    if client.report().is_idle() {
+        context.counters.timeouts.idle_client.increment();
+    }
     if let Err(error) = served {
         tracing::debug!(client = %client.address(), %error, "connection ended early");
     }
@@ -62,10 +68,30 @@ pub(super) async fn serve(client: Arc<Client>, stream: TcpStream) {
 /// The library's own minimum for its buffer, with room for one read more.
 const MIN_BUFFER_BYTES: usize = 32 << 10;
 
-async fn answer(client: &Arc<Client>, request: Request<Incoming>) -> Response<ReplyBody> {
+/// The deadlines are the gate's, which is asked in time because the library has one too: a later.
+fn longest_wait(timeouts: &Timeouts) -> Duration {
+    timeouts.idle_client + timeouts.request_head + Duration::from_secs(1)
+}
+
+async fn answer(client: &Arc<Client>, request: Request<Incoming>) -> Response<Reply> {
+    let mut under_way = UnderWay::new(Arc::clone(client.report()));
+    let response = respond(client, request, &mut under_way).await;
+    response.map(|body| under_way.until_answered(body))
+}
+
+async fn respond(
+    client: &Arc<Client>,
+    request: Request<Incoming>,
+    under_way: &mut UnderWay,
+) -> Response<ReplyBody> {
+    let counters = &client.context().counters;
     let head = match client.next_head() {
         Ok(head) => head,
-        Err(error) => return Refusal::BadRequest(error.into()).into_response(After::Close),
+        Err(error) => {
+            let refusal = Refusal::BadRequest(error.into());
+            refusal.count(counters);
+            return refusal.into_response(After::Close);
+        }
     };
     // What is not read to its end would be taken for the next request.
     let after = match (head, request.body().is_end_stream()) {
@@ -73,10 +99,13 @@ async fn answer(client: &Arc<Client>, request: Request<Incoming>) -> Response<Re
         (HeadKind::Ordinary, false) | (HeadKind::Switching, _) => After::Close,
     };
     let connect = request.method() == Method::CONNECT;
-    match route(client, request, head).await {
+    match route(client, request, head, under_way).await {
         Ok(response) if head == HeadKind::Switching && !connect => closed_unless_switched(response),
         Ok(response) => response,
-        Err(refusal) => refusal.into_response(after),
+        Err(refusal) => {
+            refusal.count(counters);
+            refusal.into_response(after)
+        }
     }
 }
 
@@ -92,6 +121,7 @@ async fn route(
     client: &Arc<Client>,
     request: Request<Incoming>,
     head: HeadKind,
+    under_way: &mut UnderWay,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let policy = client.context().policy();
     if !client.is_listed(&policy) {
@@ -106,11 +136,18 @@ async fn route(
         record_refusal(client, &request, policy, "unix_socket_unsupported");
         return Err(Refusal::UnixSocket);
     }
-    if request.method() == Method::CONNECT {
-        return connect(client, request).await;
-    }
-    if request.uri().authority().is_none() {
+    let is_connect = request.method() == Method::CONNECT;
+    // How the proxy is can be asked at every limit but that of connections.
+    if !is_connect && request.uri().authority().is_none() {
         return Ok(health::answer(client.context(), &request)?);
+    }
+    let Some(place) = client.context().places.requests.take() else {
+        record_refusal(client, &request, policy, "limit_reached");
+        return Err(Refusal::Limit(Limit::Requests));
+    };
+    under_way.hold(place);
+    if is_connect {
+        return connect(client, request).await;
     }
     forward(client, request, head).await
 }

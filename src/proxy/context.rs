@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::self_test::Probe;
+use super::{places::Places, self_test::Probe};
 use crate::{
     dns::Resolver,
     http1::HeadLimits,
@@ -38,6 +38,8 @@ pub struct Context {
     pub clients: Vec<IpNet>,
     /// Bounds.
     pub limits: Limits,
+    /// What they leave free.
+    pub places: Places,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// How tunnels may begin.
@@ -65,7 +67,8 @@ impl Context {
     }
 
     pub(super) fn head_limits(&self) -> HeadLimits {
-        HeadLimits { bytes: self.limits.head_bytes, fields: self.limits.head_fields }
+        let Limits { head_bytes, request_line_bytes, head_fields, .. } = self.limits;
+        HeadLimits { bytes: head_bytes, line: request_line_bytes, fields: head_fields }
     }
 
     pub(super) fn next_request(&self) -> u64 {

@@ -27,6 +27,7 @@ use super::{
     body::{Answer, Keep, Progress, ReplyBody, Upload},
     client::{Client, HeadKind},
     fields,
+    limit::Limit,
     refusal::{ALLOWED_METHODS, BadRequest, OriginFailure, Refusal},
     tunnel::{Leg, Tunnel},
 };
@@ -57,7 +58,13 @@ pub(super) async fn forward(
     if is_last_hop {
         return Ok(options(&mut admission));
     }
-    let upgrade = (head == HeadKind::Switching).then(|| hyper::upgrade::on(&mut request));
+    let upgrade = match head {
+        HeadKind::Switching => match client.context().places.tunnels.take() {
+            Some(place) => Some((hyper::upgrade::on(&mut request), place)),
+            None => return Err(admission.over(Limit::Tunnels)),
+        },
+        HeadKind::Ordinary => None,
+    };
     let keep = match fields::binds_connection(request.headers(), &AUTHORIZATION) {
         true => Keep::Bound,
         false => Keep::Shared,
@@ -69,9 +76,11 @@ pub(super) async fn forward(
     admission.trail.answered(response.status().as_u16());
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     match (switching, upgrade) {
-        (true, Some(from_client)) if fields::agrees_to_websocket(response.headers()) => {
+        (true, Some((from_client, place))) if fields::agrees_to_websocket(response.headers()) => {
             let from_origin = hyper::upgrade::on(&mut response);
-            Ok(switch(client, admission, response, origin, from_client, from_origin))
+            // Not judged by its opening: the request named its host, and what follows is WebSocket.
+            let tunnel = Tunnel::new(admission, Arc::clone(client), origin.peer(), place);
+            Ok(switch(client, tunnel, response, origin, from_client, from_origin))
         }
         // The library passes on no other informational answer, and nobody asked for this one.
         (true, _) => Err(admission.fail(OriginFailure::Protocol)),
@@ -361,8 +370,8 @@ fn answer(
 
 /// The origin switches protocols: the answer goes back, and both connections become a tunnel.
 fn switch(
-    client: &Arc<Client>,
-    admission: Admission,
+    client: &Client,
+    tunnel: Tunnel,
     response: Response<Incoming>,
     origin: Origin,
     from_client: OnUpgrade,
@@ -371,10 +380,7 @@ fn switch(
     let (mut parts, _) = pass_back(response);
     parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    let peer = origin.peer();
     origin.switched();
-    // Not judged by its opening: the request named its host, and what follows is WebSocket to it.
-    let tunnel = Tunnel::new(admission, Arc::clone(client), peer);
     client.context().tasks.spawn(async move {
         let origin = Leg::of_origin(from_origin.await);
         if let (Some(client), Some(origin)) = (Leg::of_client(from_client.await), origin) {

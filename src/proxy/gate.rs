@@ -9,7 +9,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -25,6 +28,7 @@ use crate::http1::{
     Chunks, HeadLimits, Malformed, Scanned, last_line,
     request_head::{self as head, Framing, HeadError, Switch},
 };
+use crate::settings::Timeouts;
 
 /// A client's socket behind the check.
 #[derive(Debug)]
@@ -45,6 +49,7 @@ pub(super) struct Gate {
     skipped: bool,
     linger: Linger,
     stall: Stall,
+    patience: Patience,
 }
 
 /// What the gate found out about heads, counted from 1; shared with the service.
@@ -52,6 +57,8 @@ pub(super) struct Gate {
 pub(super) struct Report {
     refused: OnceLock<(u64, HeadError)>,
     switching: OnceLock<u64>,
+    answered: AtomicU64,
+    idle: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -73,6 +80,26 @@ enum Stage {
 struct Stall {
     limit: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
+}
+
+/// How long is waited for the next head.
+#[derive(Debug)]
+struct Patience {
+    /// Until its first byte.
+    idle: Duration,
+    /// From there to its end.
+    head: Duration,
+    waiting: Option<Waiting>,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// The first byte of a head.
+    Start,
+    /// The rest of one.
+    Rest,
 }
 
 /// Closing in a way that lets the last answer arrive (RFC 9112 §9.6).
@@ -114,14 +141,25 @@ impl Report {
     pub(super) fn is_switching(&self, head: u64) -> bool {
         self.switching.get() == Some(&head)
     }
+
+    /// One more request has its answer.
+    pub(super) fn answered(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the connection ended because nothing was asked for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Relaxed)
+    }
 }
 
 impl Gate {
-    /// `stall` bounds how long a client may leave an answer unread.
+    /// A head has the time that is for it, and an answer may be left unread for as long as any
+    /// body may stand still.
     pub(super) fn new(
         stream: TcpStream,
         limits: HeadLimits,
-        stall: Duration,
+        timeouts: &Timeouts,
         report: Arc<Report>,
     ) -> Self {
         Self {
@@ -136,7 +174,13 @@ impl Gate {
             ended: false,
             skipped: false,
             linger: Linger::NotYet,
-            stall: Stall { limit: stall, deadline: None },
+            stall: Stall { limit: timeouts.idle, deadline: None },
+            patience: Patience {
+                idle: timeouts.idle_client,
+                head: timeouts.request_head,
+                waiting: None,
+                deadline: None,
+            },
         }
     }
 
@@ -180,8 +224,13 @@ impl Gate {
         let framing = match head::find_end(&self.held, self.looked_at) {
             Ok(None) if self.held.len() >= self.limits.bytes => Err(Malformed::TooLarge.into()),
             Ok(None) => {
-                let first =
-                    if self.looked_at == 0 { head::check_first_line(&self.held) } else { Ok(()) };
+                let first = match self.looked_at {
+                    0 if self.held.len() > self.limits.line && last_line(&self.held) == 0 => {
+                        Err(HeadError::LineTooLong)
+                    }
+                    0 => head::check_first_line(&self.held),
+                    _ => Ok(()),
+                };
                 self.looked_at = last_line(&self.held);
                 match first {
                     Ok(()) => return,
@@ -196,9 +245,15 @@ impl Gate {
             }
             Err(error) => Err(error),
         };
+        self.begin_message(framing);
+    }
+
+    /// A head has come to its end, or will not: goes on to its body, or to nothing.
+    fn begin_message(&mut self, framing: Result<Framing, HeadError>) {
         self.heads += 1;
         self.looked_at = 0;
         self.skipped = false;
+        self.patience.waiting = None;
         self.stage = match framing {
             Ok(Framing::Length(0)) => Stage::Head,
             Ok(Framing::Length(length)) => Stage::Length(length),
@@ -223,6 +278,35 @@ impl Gate {
             Chunks::default().scan(self.held.get(head..).unwrap_or_default())?;
         }
         Ok(framing)
+    }
+
+    /// Ready when the next head takes too long: what has come of it is refused, and a connection
+    /// on which nothing has come ends.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.stage {
+            Stage::Head => {}
+            Stage::Length(_) | Stage::Chunked(_) | Stage::Switching(_) | Stage::Refused => {
+                return Poll::Pending;
+            }
+        }
+        let waiting = match self.held.is_empty() {
+            // A client that waits for its answer is not idle.
+            true if self.report.answered.load(Ordering::Relaxed) < self.heads => {
+                self.patience.waiting = None;
+                return Poll::Pending;
+            }
+            true => Waiting::Start,
+            false => Waiting::Rest,
+        };
+        ready!(self.patience.poll(cx, waiting));
+        match waiting {
+            Waiting::Start => {
+                self.report.idle.store(true, Ordering::Relaxed);
+                self.ended = true;
+            }
+            Waiting::Rest => self.begin_message(Err(HeadError::Slow)),
+        }
+        Poll::Ready(())
     }
 
     /// Reads some more into `held`; false at the end of the stream.
@@ -272,6 +356,22 @@ impl Gate {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Patience {
+    /// Ready when that has been waited for too long.
+    fn poll(&mut self, cx: &mut Context<'_>, waiting: Waiting) -> Poll<()> {
+        let limit = match waiting {
+            Waiting::Start => self.idle,
+            Waiting::Rest => self.head,
+        };
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if self.waiting != Some(waiting) {
+            self.waiting = Some(waiting);
+            deadline.as_mut().reset(Instant::now() + limit);
+        }
+        deadline.as_mut().poll(cx)
     }
 }
 
@@ -327,8 +427,9 @@ impl AsyncRead for Gate {
             if gate.may_bypass(out) {
                 return gate.poll_bypass(cx, out);
             }
-            if !ready!(gate.poll_fill(cx))? {
-                gate.ended = true;
+            match gate.poll_fill(cx)? {
+                Poll::Ready(more) => gate.ended = !more,
+                Poll::Pending => ready!(gate.poll_overdue(cx)),
             }
         }
     }

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use super::{body::ReplyBody, context::Context, refusal::BadRequest};
+use crate::observe::Counters;
 
 /// Answers the health check, and tells everything else that this is a proxy.
 pub(super) fn answer(
@@ -20,6 +21,7 @@ pub(super) fn answer(
         return Err(BadRequest::NotProxied);
     }
     let counters = &context.counters;
+    let Counters { limits, timeouts, .. } = &**counters;
     let body = json!({
         "status": "ok",
         "policy": {
@@ -28,9 +30,30 @@ pub(super) fn answer(
             "reload_failures": counters.reload_failures.get(),
         },
         "audit": { "dropped": counters.audit_dropped.get() },
-        "connections": { "refused": counters.connections_refused.get() },
+        "connections": { "accept_failures": counters.accept_failures.get() },
         "tunnels": { "sni_mismatches": counters.sni_mismatches.get() },
         "confinement": { "calls_refused": counters.calls_refused.get() },
+        "limits": {
+            "connections": limits.connections.get(),
+            "connections_per_client": limits.connections_per_client.get(),
+            "descriptors": limits.descriptors.get(),
+            "dials": limits.dials.get(),
+            "head_bytes": limits.head_bytes.get(),
+            "head_fields": limits.head_fields.get(),
+            "lookups": limits.lookups.get(),
+            "request_line_bytes": limits.request_line_bytes.get(),
+            "requests": limits.requests.get(),
+            "tunnels": limits.tunnels.get(),
+        },
+        "timeouts": {
+            "connect": timeouts.connect.get(),
+            "dns": timeouts.dns.get(),
+            "first_bytes": timeouts.first_bytes.get(),
+            "idle": timeouts.idle.get(),
+            "idle_client": timeouts.idle_client.get(),
+            "request_head": timeouts.request_head.get(),
+            "response_head": timeouts.response_head.get(),
+        },
     });
     let mut response = Response::new(ReplyBody::Text(Full::new(Bytes::from(format!("{body}\n")))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

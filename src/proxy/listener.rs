@@ -4,18 +4,20 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::sleep,
-};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
 
-use super::{client::Client, connection::serve, context::Context};
-use crate::upstream::tune;
+use super::{
+    backoff::Backoff,
+    client::Client,
+    connection::serve,
+    context::Context,
+    spare::Spare,
+    turn_away::{Farewell, NoPlace},
+};
+use crate::upstream::{is_at_the_limit, tune};
 
 /// A listening socket that nobody accepts on yet. Needs no runtime.
 #[derive(Debug)]
@@ -35,14 +37,6 @@ pub struct ListenError {
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
-
-/// After a failed accept, such as at the descriptor limit: neither spin nor die.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// The answer at the connection limit. Nothing of the request is read.
-const BUSY: &[u8] = b"HTTP/1.1 503 exeat: too many connections\r\n\
-    Connection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
-    Proxy-Status: exeat; error=proxy_internal_error; details=\"connection limit\"\r\n\r\n";
 
 impl Bound {
     /// Binds; port 0 takes a free one.
@@ -95,35 +89,61 @@ impl Bound {
 ///
 /// Dropping the future stops accepting; connections go on.
 pub(super) async fn listen(listener: TcpListener, context: Arc<Context>) {
-    let slots = Arc::new(Semaphore::new(context.limits.connections));
+    let farewell = Farewell::new();
+    let mut spare = Spare::new(&listener);
+    let mut backoff = Backoff::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = context.drain.cancelled() => return,
         };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) if is_about_one_connection(&error) => continue,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
+        match accepted {
+            Ok((stream, address)) => {
+                backoff.reset();
+                match admit(stream, address, &context) {
+                    Ok(()) => {}
+                    Err((stream, why)) => farewell.say(stream, why, &context),
+                }
             }
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            context.counters.connections_refused.increment();
-            turn_away(&stream);
-            continue;
-        };
-        tune(&stream);
-        let client = Arc::new(Client::new(Arc::clone(&context), address, slot));
-        context.tasks.spawn(serve(client, stream));
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                context.counters.accept_failures.increment();
+                backoff.note(&error);
+                let waiting = match is_at_the_limit(&error) {
+                    true => spare.accept(&listener).await,
+                    false => None,
+                };
+                if let Some(stream) = waiting {
+                    farewell.say(stream, NoPlace::InProcess, &context);
+                    spare = Spare::new(&listener);
+                    continue;
+                }
+                tokio::select! {
+                    () = backoff.pause() => {}
+                    () = context.drain.cancelled() => return,
+                }
+                spare.renew(&listener);
+            }
+        }
     }
 }
 
-/// A fresh socket's send buffer is empty, so the answer fits without waiting.
-fn turn_away(stream: &TcpStream) {
-    SockRef::from(stream).send(BUSY).ok();
+/// Serves a connection, if there is a place for it.
+fn admit(
+    stream: TcpStream,
+    address: SocketAddr,
+    context: &Arc<Context>,
+) -> Result<(), (TcpStream, NoPlace)> {
+    let Some(seat) = context.places.clients.take(address.ip()) else {
+        return Err((stream, NoPlace::ForClient));
+    };
+    let Some(place) = context.places.connections.take() else {
+        return Err((stream, NoPlace::ForAnyone));
+    };
+    tune(&stream);
+    let client = Arc::new(Client::new(Arc::clone(context), address, place, seat));
+    context.tasks.spawn(serve(client, stream));
+    Ok(())
 }
 
 /// The peer was gone before it was accepted: nothing is wrong with the listener.

@@ -6,6 +6,7 @@
 //! decides who may go where.
 
 mod admit;
+mod backoff;
 mod body;
 mod client;
 mod connect;
@@ -16,15 +17,21 @@ mod first_bytes;
 mod forward;
 mod gate;
 mod health;
+mod limit;
 mod listener;
 mod opening;
+mod places;
 mod plain_head;
 #[cfg(test)]
 mod properties;
 mod refusal;
 mod self_test;
+mod spare;
 mod tunnel;
+mod turn_away;
+mod under_way;
 
 pub use context::{Context, ProbeSlot};
 pub use listener::{Bound, ListenError};
+pub use places::Places;
 pub use self_test::{SelfTestError, listen_tested};

@@ -310,7 +310,7 @@ mod tests {
         proxy::properties::config,
     };
 
-    const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 16 };
+    const LIMITS: HeadLimits = HeadLimits { bytes: 4096, line: 2048, fields: 16 };
 
     fn policy() -> Policy {
         let text = b"[experimental_network]\nenabled = true\nallowed_domains = [\"ok.test\", \"a.test\"]\n";

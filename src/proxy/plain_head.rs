@@ -298,7 +298,7 @@ fn named(head: &[u8]) -> Result<Named, PlainError> {
 mod tests {
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits { bytes: 200, fields: 8 };
+    const LIMITS: HeadLimits = HeadLimits { bytes: 200, line: 100, fields: 8 };
 
     /// The first answer that is final, and how much went on before it.
     fn look(bytes: &[u8], step: usize) -> (Result<Plain, PlainError>, usize) {

@@ -1,6 +1,6 @@
 //! Properties of what stands before the HTTP library: the head check, the chunk scanner, the gate.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*, test_runner::Config};
 use tokio::{
@@ -13,8 +13,9 @@ use crate::http1::{
     Chunks, HeadLimits, Scanned,
     request_head::{self as head, Framing},
 };
+use crate::settings::{Environment, Flags, Settings, SettingsFile, Timeouts};
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 16 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 4096, line: 2048, fields: 16 };
 
 pub(super) fn config(cases: u32) -> Config {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
@@ -189,7 +190,7 @@ fn through_a_gate(sent: &[u8], segment: usize, read: usize) -> (Vec<u8>, bool) {
             client
         });
         let report = Arc::new(Report::default());
-        let mut gate = Gate::new(server, LIMITS, Duration::from_secs(60), Arc::clone(&report));
+        let mut gate = Gate::new(server, LIMITS, &timeouts(), Arc::clone(&report));
         let mut passed = Vec::new();
         let mut buffer = vec![0; read];
         let refused = |report: &Report| (1..10).any(|head| report.refusal_of(head).is_some());
@@ -206,6 +207,11 @@ fn through_a_gate(sent: &[u8], segment: usize, read: usize) -> (Vec<u8>, bool) {
         sending.abort();
         (passed, refused(&report))
     })
+}
+
+fn timeouts() -> Timeouts {
+    let file = SettingsFile::default();
+    Settings::resolve(Flags::default(), Environment::default(), file).timeouts
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own client dials without a permit")]

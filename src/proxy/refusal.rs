@@ -15,11 +15,12 @@ use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 use serde_json::{Value, json};
 
-use super::{body::ReplyBody, fields::PSEUDONYM};
+use super::{body::ReplyBody, fields::PSEUDONYM, limit::Limit};
 use crate::{
     dns::DnsError,
     http1::{Malformed, request_head::HeadError},
     net::Authority,
+    observe::Counters,
     policy::{Denial, List, Policy, Reason},
     upstream::DialError,
 };
@@ -37,6 +38,8 @@ pub(super) enum Refusal {
     Dial(Authority, DialError),
     /// No addresses.
     Dns(Authority, DnsError),
+    /// There is too much of something.
+    Limit(Limit),
     /// The origin failed after it was reached.
     Origin(Authority, OriginFailure),
     /// TRACE was asked for.
@@ -111,6 +114,9 @@ struct Reply {
 /// What is served besides TRACE, as `Allow` must say (RFC 9110 §15.5.6). Other methods pass too.
 pub(super) const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT";
 
+/// When to try again what a limit has refused.
+const RETRY_SECONDS: &str = "1";
+
 /// The longest reason phrase, in bytes.
 const MAX_PHRASE: usize = 200;
 
@@ -146,12 +152,60 @@ impl Refusal {
             fields.insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
         }
         if reply.status == StatusCode::SERVICE_UNAVAILABLE {
-            fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            fields.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
         }
         if close {
             fields.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// The answer where no request has been read, as bytes. It closes the connection.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let Reply { status, phrase, proxy_status, body, .. } = self.reply();
+        let body = format!("{body}\n");
+        let status = status.as_u16();
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\n\
+             proxy-status: {PSEUDONYM}; error={proxy_status}; details=\"{phrase}\"\r\n\
+             retry-after: {RETRY_SECONDS}\r\nconnection: close\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
+
+    /// Counts it, if a limit or a deadline was reached.
+    pub(super) fn count(&self, counters: &Counters) {
+        let Counters { limits, timeouts, .. } = counters;
+        match self {
+            Self::BadRequest(BadRequest::Head(error)) => match error {
+                HeadError::LineTooLong => limits.request_line_bytes.increment(),
+                HeadError::Slow => timeouts.request_head.increment(),
+                HeadError::Malformed(Malformed::TooLarge) => limits.head_bytes.increment(),
+                HeadError::Malformed(Malformed::TooManyFields) => limits.head_fields.increment(),
+                HeadError::Authority(_)
+                | HeadError::Body(_)
+                | HeadError::ConnectBody
+                | HeadError::Malformed(_)
+                | HeadError::NotHttp
+                | HeadError::RequestLine
+                | HeadError::Target(_)
+                | HeadError::Version => {}
+            },
+            Self::Dial(_, DialError::NoSocket) => limits.descriptors.increment(),
+            Self::Dial(_, DialError::Timeout) => timeouts.connect.increment(),
+            Self::Dns(_, DnsError::Timeout) => timeouts.dns.increment(),
+            Self::Limit(limit) => limit.counter(counters).increment(),
+            Self::BadRequest(_)
+            | Self::ClientNotListed(_)
+            | Self::Denied { .. }
+            | Self::Dial(..)
+            | Self::Dns(..)
+            | Self::Origin(..)
+            | Self::Trace
+            | Self::UnixSocket => {}
+        }
     }
 
     fn reply(&self) -> Reply {
@@ -170,6 +224,9 @@ impl Refusal {
             Self::Denied { authority, denial, policy } => denied(authority, *denial, policy),
             Self::Dial(authority, error) => {
                 let (status, proxy_status) = match error {
+                    DialError::NoSocket => {
+                        (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached")
+                    }
                     DialError::Refused => (StatusCode::BAD_GATEWAY, "connection_refused"),
                     DialError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
                     DialError::Unreachable => {
@@ -188,6 +245,14 @@ impl Refusal {
                 };
                 failed(authority, status, proxy_status, "dns_failure", &error.to_string())
             }
+            // RFC 9209 §2.3.12.
+            Self::Limit(limit) => Reply {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                phrase: format!("exeat: too many {}", limit.what()),
+                proxy_status: "connection_limit_reached",
+                proxy_error: None,
+                body: limit.body(),
+            },
             Self::Origin(authority, OriginFailure::Protocol) => failed(
                 authority,
                 StatusCode::BAD_GATEWAY,
@@ -242,6 +307,8 @@ fn bad_request(error: BadRequest) -> Reply {
         }
         BadRequest::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         BadRequest::Expectation => StatusCode::EXPECTATION_FAILED,
+        BadRequest::Head(HeadError::LineTooLong) => StatusCode::URI_TOO_LONG,
+        BadRequest::Head(HeadError::Slow) => StatusCode::REQUEST_TIMEOUT,
         BadRequest::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         BadRequest::Body
         | BadRequest::Head(_)

@@ -35,6 +35,7 @@ use super::{
     first_bytes::{Stopped, let_pass},
     gate::Gate,
     opening::{Mismatch, Opening},
+    places::Place,
 };
 use crate::{net::Authority, observe::Ending, policy::Policy, upstream::AnswerGate};
 
@@ -52,6 +53,7 @@ pub(super) struct Tunnel {
     admission: Admission,
     client: Arc<Client>,
     peer: SocketAddr,
+    _place: Place,
     /// None: nothing is asked of how the client begins. Boxed, because futures copy what they own.
     opening: Option<Box<Opening>>,
 }
@@ -124,8 +126,13 @@ fn join(first: Bytes, second: Bytes) -> Bytes {
 }
 
 impl Tunnel {
-    pub(super) fn new(admission: Admission, client: Arc<Client>, peer: SocketAddr) -> Self {
-        Self { admission, client, peer, opening: None }
+    pub(super) fn new(
+        admission: Admission,
+        client: Arc<Client>,
+        peer: SocketAddr,
+        place: Place,
+    ) -> Self {
+        Self { admission, client, peer, _place: place, opening: None }
     }
 
     /// The client must begin as that allows.
@@ -152,6 +159,9 @@ impl Tunnel {
         if let Some(mismatch) = mismatch {
             tracing::debug!(tunnel = %self.admission.permit.authority(), %mismatch, "closed");
             context.counters.sni_mismatches.increment();
+            if mismatch == Mismatch::Slow {
+                context.counters.timeouts.first_bytes.increment();
+            }
             // After bytes of the origin's most answers would only confuse.
             if received == 0 || mismatch.may_interrupt() {
                 client.say(&mismatch.answer()).await;

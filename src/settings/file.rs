@@ -38,10 +38,17 @@ pub struct SettingsFile {
     pub(super) audit_to: Option<String>,
     pub(super) audit_queue: Option<u32>,
     pub(super) connections: Option<u32>,
+    pub(super) connections_per_client: Option<u32>,
+    pub(super) tunnels: Option<u32>,
+    pub(super) requests: Option<u32>,
+    pub(super) lookups: Option<u32>,
+    pub(super) dials: Option<u32>,
+    pub(super) request_line_bytes: Option<u32>,
     pub(super) head_bytes: Option<u32>,
     pub(super) head_fields: Option<u32>,
     pub(super) idle_per_origin: Option<u32>,
     pub(super) idle_origins: Option<u32>,
+    pub(super) idle_client: Option<Duration>,
     pub(super) request_head: Option<Duration>,
     pub(super) response_head: Option<Duration>,
     pub(super) connect: Option<Duration>,
@@ -61,11 +68,27 @@ const KEYS: &[(&str, &[&str])] = &[
     ("audit", &["to", "queue"]),
     ("dns", &["servers", "hosts", "nat64", "cache"]),
     ("egress", &["private"]),
-    ("limits", &["connections", "head_bytes", "head_fields", "idle_per_origin", "idle_origins"]),
+    (
+        "limits",
+        &[
+            "connections",
+            "connections_per_client",
+            "tunnels",
+            "requests",
+            "lookups",
+            "dials",
+            "request_line_bytes",
+            "head_bytes",
+            "head_fields",
+            "idle_per_origin",
+            "idle_origins",
+        ],
+    ),
     ("listen", &["http", "clients"]),
     (
         "timeouts",
         &[
+            "idle_client",
             "request_head",
             "response_head",
             "connect",
@@ -168,6 +191,16 @@ impl Reader {
             ("audit", "to") => self.file.audit_to = self.text(value).map(str::to_owned),
             ("audit", "queue") => self.file.audit_queue = self.number(value, 1..=10_000_000),
             ("limits", "connections") => self.file.connections = self.number(value, 1..=1_000_000),
+            ("limits", "connections_per_client") => {
+                self.file.connections_per_client = self.number(value, 1..=1_000_000)
+            }
+            ("limits", "tunnels") => self.file.tunnels = self.number(value, 1..=1_000_000),
+            ("limits", "requests") => self.file.requests = self.number(value, 1..=1_000_000),
+            ("limits", "lookups") => self.file.lookups = self.number(value, 1..=1_000_000),
+            ("limits", "dials") => self.file.dials = self.number(value, 1..=1_000_000),
+            ("limits", "request_line_bytes") => {
+                self.file.request_line_bytes = self.number(value, 512..=16_777_216)
+            }
             ("limits", "head_bytes") => {
                 self.file.head_bytes = self.number(value, 1_024..=16_777_216)
             }
@@ -176,6 +209,9 @@ impl Reader {
                 self.file.idle_per_origin = self.number(value, 1..=100_000)
             }
             ("limits", "idle_origins") => self.file.idle_origins = self.number(value, 1..=100_000),
+            ("timeouts", "idle_client") => {
+                self.file.idle_client = self.duration(value, Zero::Refused)
+            }
             ("timeouts", "request_head") => {
                 self.file.request_head = self.duration(value, Zero::Refused)
             }

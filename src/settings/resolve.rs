@@ -127,6 +127,18 @@ pub enum AuditTarget {
 pub struct Limits {
     /// Client connections and tunnels.
     pub connections: usize,
+    /// Those of one client address that is not loopback.
+    pub connections_per_client: usize,
+    /// Tunnels, from the decision that allows them to their end.
+    pub tunnels: usize,
+    /// Requests from their head to the end of their answer, or until their tunnel is up.
+    pub requests: usize,
+    /// DNS lookups that wait for a server.
+    pub lookups: usize,
+    /// Connections to origins that are being established.
+    pub dials: usize,
+    /// Bytes of a request line.
+    pub request_line_bytes: usize,
     /// Bytes of a request head.
     pub head_bytes: usize,
     /// Fields of a request head.
@@ -140,7 +152,9 @@ pub struct Limits {
 /// Deadlines; none of them limits the age of a stream that moves.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
-    /// From the start of a connection, or the end of an answer, to the end of the next head.
+    /// A client's connection on which there is no request.
+    pub idle_client: Duration,
+    /// From the first byte of a request head to its end.
     pub request_head: Duration,
     /// From the request sent to the head of the origin's answer.
     pub response_head: Duration,
@@ -237,13 +251,20 @@ impl Settings {
             audit_queue: size(file.audit_queue, 16_384),
             limits: Limits {
                 connections: size(file.connections, 10_000),
+                connections_per_client: size(file.connections_per_client, 1_000),
+                tunnels: size(file.tunnels, 8_000),
+                requests: size(file.requests, 8_000),
+                lookups: size(file.lookups, 1_024),
+                dials: size(file.dials, 2_048),
+                request_line_bytes: size(file.request_line_bytes, 32_768),
                 head_bytes: size(file.head_bytes, 65_536),
                 head_fields: size(file.head_fields, 100),
                 idle_per_origin: size(file.idle_per_origin, 32),
                 idle_origins: size(file.idle_origins, 1_024),
             },
             timeouts: Timeouts {
-                request_head: file.request_head.unwrap_or(Duration::from_secs(60)),
+                idle_client: file.idle_client.unwrap_or(Duration::from_secs(60)),
+                request_head: file.request_head.unwrap_or(Duration::from_secs(30)),
                 response_head: file.response_head.unwrap_or(Duration::from_secs(600)),
                 connect: file.connect.unwrap_or(Duration::from_secs(10)),
                 dns: file.dns.unwrap_or(Duration::from_secs(5)),

@@ -16,13 +16,16 @@ use crate::policy::{Permit, VettedAddress};
 /// Why no address could be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
+    /// The process, or the system, has no socket left.
+    #[error("cannot be dialled: no socket is left")]
+    NoSocket,
     /// Every address refused or reset the connection.
     #[error("refused the connection")]
     Refused,
     /// Nothing answered in time.
     #[error("did not answer in time")]
     Timeout,
-    /// No route to any address, or no socket left.
+    /// No route to any address.
     #[error("cannot be reached")]
     Unreachable,
 }
@@ -125,11 +128,28 @@ fn interleave(addresses: Vec<VettedAddress>) -> VecDeque<VettedAddress> {
     }
 }
 
+/// Whether the process or the system has no descriptor left.
+#[cfg(unix)]
+pub fn is_at_the_limit(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let at = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    at(Errno::MFILE) || at(Errno::NFILE)
+}
+
+/// Elsewhere it is not told from other failures.
+#[cfg(not(unix))]
+pub fn is_at_the_limit(_: &io::Error) -> bool {
+    false
+}
+
 impl DialError {
     /// What to say about several failed attempts: that something answered says most.
     fn or(self, error: &io::Error) -> Self {
-        use io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut};
+        use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, ConnectionReset, TimedOut};
         match (self, error.kind()) {
+            // What the origins would have said is not known.
+            (Self::NoSocket, _) | (_, AddrNotAvailable) => Self::NoSocket,
+            _ if is_at_the_limit(error) => Self::NoSocket,
             (_, ConnectionRefused | ConnectionReset) | (Self::Refused, _) => Self::Refused,
             (_, TimedOut) | (Self::Timeout, _) => Self::Timeout,
             (Self::Unreachable, _) => Self::Unreachable,

@@ -14,7 +14,7 @@ mod properties;
 mod vet;
 
 pub use answer_gate::AnswerGate;
-pub use dial::{DialError, dial, tune};
+pub use dial::{DialError, dial, is_at_the_limit, tune};
 pub use origin::{Origin, RequestBody, SendError};
 pub use pool::Pool;
 pub use vet::{Candidates, VetError, candidates};

@@ -26,6 +26,7 @@ mod hellos;
 mod host_forms;
 mod instructions;
 mod ip_ranges;
+mod limits;
 mod names;
 mod patterns;
 #[cfg(target_os = "linux")]

@@ -10,7 +10,7 @@ use exeat::{
     dns::Resolver,
     observe::{Audit, Counters},
     policy::{Egress, Outcome, Policy, Review, Source},
-    proxy::{Bound, Context, ProbeSlot, listen_tested},
+    proxy::{Bound, Context, Places, ProbeSlot, listen_tested},
     settings::{Environment, Flags, Settings, SettingsFile},
     upstream::Pool,
 };
@@ -90,6 +90,7 @@ fn context() -> Arc<Context> {
         audit: Audit::off(Arc::clone(&counters)),
         counters,
         clients: Vec::new(),
+        places: Places::new(&settings.limits),
         limits: settings.limits,
         timeouts: settings.timeouts,
         tls: Arc::new(settings.tls),

@@ -12,7 +12,7 @@ use exeat::http1::{
 };
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 65_536, fields: 100 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 65_536, line: 65_536, fields: 100 };
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, bytes)) = input.split_first() else { return };

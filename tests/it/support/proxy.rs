@@ -24,6 +24,7 @@ pub(crate) struct ProxyBuilder {
     servers: Option<SocketAddr>,
     extra: String,
     flags: Vec<String>,
+    descriptors: Option<String>,
 }
 
 /// A running proxy. Ended when dropped.
@@ -85,12 +86,24 @@ impl ProxyBuilder {
         self
     }
 
+    /// How many descriptors the process may ever have.
+    pub(crate) fn descriptors(mut self, count: u32) -> Self {
+        self.descriptors = Some(format!("-n {count}"));
+        self
+    }
+
+    /// How many it has at first.
+    pub(crate) fn soft_descriptors(mut self, count: u32) -> Self {
+        self.descriptors = Some(format!("-Sn {count}"));
+        self
+    }
+
     pub(crate) async fn start(self) -> Proxy {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         fs::write(path.join("requirements.toml"), &self.policy).unwrap();
         fs::write(path.join("exeat.toml"), self.settings_text()).unwrap();
-        let mut child = command()
+        let mut child = command(self.descriptors.as_deref())
             .arg("serve")
             .args(["--listen", "127.0.0.1:0"])
             .arg("--requirements")
@@ -230,9 +243,18 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.success());
 }
 
-/// The program under test, without the environment that could change what it does.
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_exeat"));
+/// The program under test, without the environment that could change what it does, and with limits
+/// that `ulimit` sets.
+fn command(descriptors: Option<&str>) -> Command {
+    let program = env!("CARGO_BIN_EXE_exeat");
+    let mut command = match descriptors {
+        None => Command::new(program),
+        Some(limit) => {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), program]);
+            command
+        }
+    };
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("EXEAT_") {
             command.env_remove(name);

@@ -1,0 +1,163 @@
+//! How many of everything there may be at a time.
+//!
+//! Taking a place never waits: at the limit the answer is no, at once. A place is given back when
+//! it is dropped, so that whoever is turned away may come again a moment later.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::settings::Limits;
+
+/// The places of one proxy.
+#[derive(Debug)]
+pub struct Places {
+    pub(super) connections: Room,
+    pub(super) clients: Crowd,
+    pub(super) dials: Room,
+    /// Connections that are being told that there is no place.
+    pub(super) farewells: Room,
+    pub(super) lookups: Room,
+    pub(super) requests: Room,
+    pub(super) tunnels: Room,
+}
+
+/// Several places of one kind.
+#[derive(Debug)]
+pub(super) struct Room(Arc<Semaphore>);
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Place(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
+/// The connections of each client address. Loopback is not counted: behind it are all agents of
+/// this machine, which have nothing else in common. Never larger than the number of connections.
+#[derive(Debug)]
+pub(super) struct Crowd {
+    limit: usize,
+    counts: Counts,
+}
+
+/// The place of one connection in the crowd.
+#[derive(Debug)]
+pub(super) struct Seat(Option<(IpAddr, Counts)>);
+
+/// How many connections each address has; none is in it with zero.
+type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// Connections that linger at a time after having been turned away.
+const FAREWELLS: usize = 256;
+
+impl Places {
+    /// All of them free.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            connections: Room::new(limits.connections),
+            clients: Crowd::new(limits.connections_per_client),
+            dials: Room::new(limits.dials),
+            farewells: Room::new(FAREWELLS),
+            lookups: Room::new(limits.lookups),
+            requests: Room::new(limits.requests),
+            tunnels: Room::new(limits.tunnels),
+        }
+    }
+}
+
+impl Room {
+    fn new(places: usize) -> Self {
+        Self(Arc::new(Semaphore::new(places)))
+    }
+
+    /// A place, if one is free.
+    pub(super) fn take(&self) -> Option<Place> {
+        Arc::clone(&self.0).try_acquire_owned().ok().map(Place)
+    }
+}
+
+impl Crowd {
+    fn new(limit: usize) -> Self {
+        Self { limit, counts: Arc::default() }
+    }
+
+    /// A place for one more connection from there, if the address may have one.
+    pub(super) fn take(&self, address: IpAddr) -> Option<Seat> {
+        let address = address.to_canonical();
+        if address.is_loopback() {
+            return Some(Seat(None));
+        }
+        let mut counts = lock(&self.counts);
+        let count = counts.entry(address).or_default();
+        if *count >= self.limit {
+            return None;
+        }
+        *count += 1;
+        Some(Seat(Some((address, Arc::clone(&self.counts)))))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let Some((address, counts)) = &self.0 else { return };
+        let mut counts = lock(counts);
+        if let Some(count) = counts.get_mut(address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(address);
+            }
+        }
+    }
+}
+
+/// No code that can panic runs under the lock, so a poisoned one is sound.
+fn lock(counts: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_address_has_its_own_limit() {
+        let crowd = Crowd::new(2);
+        let seats = [crowd.take(ip("192.0.2.1")).unwrap(), crowd.take(ip("192.0.2.1")).unwrap()];
+        assert!(crowd.take(ip("192.0.2.1")).is_none());
+        // The same address, as a socket for both families shows it.
+        assert!(crowd.take(ip("::ffff:192.0.2.1")).is_none());
+        let other = crowd.take(ip("192.0.2.2")).unwrap();
+        drop(seats);
+        assert!(crowd.take(ip("192.0.2.1")).is_some());
+        drop(other);
+        assert!(lock(&crowd.counts).is_empty(), "nothing is kept of who is gone");
+    }
+
+    #[test]
+    fn loopback_is_not_counted() {
+        let crowd = Crowd::new(1);
+        let seats: Vec<Seat> = ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"]
+            .into_iter()
+            .flat_map(|address| [address; 3])
+            .map(|address| crowd.take(ip(address)).unwrap())
+            .collect();
+        assert_eq!(seats.len(), 12);
+        assert!(lock(&crowd.counts).is_empty());
+    }
+
+    #[test]
+    fn places_come_back() {
+        let room = Room::new(1);
+        let place = room.take().unwrap();
+        assert!(room.take().is_none());
+        drop(place);
+        assert!(room.take().is_some());
+    }
+}

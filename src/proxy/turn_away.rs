@@ -1,0 +1,92 @@
+//! Telling a client that there is no place for its connection, without reading what it wants.
+//!
+//! The invariant: turning away costs no more than it may. The answer goes into an empty send
+//! buffer, so nothing is waited for; those who may linger are few, and not for long.
+
+use std::{mem::MaybeUninit, net::Shutdown, sync::Arc, time::Duration};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncWriteExt as _, copy, sink},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{context::Context, limit::Limit, refusal::Refusal};
+
+/// What is said to clients that find no place.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    connections: Vec<u8>,
+    client_connections: Vec<u8>,
+    descriptors: Vec<u8>,
+}
+
+/// Why a connection is not served.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum NoPlace {
+    /// The address has as many as it may.
+    ForClient,
+    /// All places are taken.
+    ForAnyone,
+    /// The descriptor it has is the last one.
+    InProcess,
+}
+
+/// How long a client may take to read the answer and to leave. Closing a socket before its bytes
+/// were read resets the connection, which may destroy the answer (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Of what has come already, so much is read away where nobody may linger.
+const READ_BYTES: usize = 4 << 10;
+
+impl Farewell {
+    pub(super) fn new() -> Self {
+        let bytes = |limit| Refusal::Limit(limit).to_bytes();
+        Self {
+            connections: bytes(Limit::Connections),
+            client_connections: bytes(Limit::ClientConnections),
+            descriptors: bytes(Limit::Descriptors),
+        }
+    }
+
+    /// Answers 503 and closes.
+    pub(super) fn say(&self, stream: TcpStream, why: NoPlace, context: &Arc<Context>) {
+        let (answer, limit) = match why {
+            NoPlace::ForClient => (&self.client_connections, Limit::ClientConnections),
+            NoPlace::ForAnyone => (&self.connections, Limit::Connections),
+            NoPlace::InProcess => (&self.descriptors, Limit::Descriptors),
+        };
+        limit.counter(&context.counters).increment();
+        SockRef::from(&stream).send(answer).ok();
+        let lingers = match why {
+            NoPlace::ForClient | NoPlace::ForAnyone => context.places.farewells.take(),
+            // Its descriptor is needed.
+            NoPlace::InProcess => None,
+        };
+        match lingers {
+            Some(place) => {
+                context.tasks.spawn(async move {
+                    linger(stream).await;
+                    drop(place);
+                });
+            }
+            None => close(&stream),
+        }
+    }
+}
+
+async fn linger(mut stream: TcpStream) {
+    let until_it_leaves = async {
+        stream.shutdown().await?;
+        copy(&mut stream, &mut sink()).await
+    };
+    timeout(LINGER, until_it_leaves).await.ok();
+}
+
+/// At once, but for what has come already.
+fn close(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    socket.shutdown(Shutdown::Write).ok();
+    socket.recv(&mut [MaybeUninit::uninit(); READ_BYTES]).ok();
+}
