@@ -14,7 +14,7 @@ use super::{
     client::Client,
     connection::serve,
     context::Context,
-    spare::Spare,
+    spare::{Spare, Waiting},
     turn_away::{Farewell, NoPlace},
 };
 use crate::upstream::{is_at_the_limit, tune};
@@ -107,15 +107,18 @@ pub(super) async fn listen(listener: TcpListener, context: Arc<Context>) {
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                context.counters.accept_failures.increment();
-                backoff.note(&error);
                 let waiting = match is_at_the_limit(&error) {
                     true => spare.accept(&listener).await,
-                    false => None,
+                    false => Waiting::Perhaps,
                 };
-                if let Some(stream) = waiting {
+                if let Waiting::Nobody = waiting {
+                    continue;
+                }
+                context.counters.accept_failures.increment();
+                backoff.note(&error);
+                if let Waiting::Accepted(stream) = waiting {
                     farewell.say(stream, NoPlace::InProcess, &context);
-                    spare = Spare::new(&listener);
+                    spare.renew(&listener);
                     continue;
                 }
                 tokio::select! {

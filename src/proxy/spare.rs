@@ -15,6 +15,17 @@ pub(super) struct Spare {
     descriptor: Option<OwnedFd>,
 }
 
+/// Who waits when a connection could not be accepted.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// Nobody. The kernel takes a descriptor before it looks, so at the limit accepting fails then too.
+    Nobody,
+    /// A client, whose connection is here.
+    Accepted(TcpStream),
+    /// That could not be found out.
+    Perhaps,
+}
+
 impl Spare {
     pub(super) fn new(listener: &TcpListener) -> Self {
         let mut spare = Self {
@@ -33,15 +44,23 @@ impl Spare {
         }
     }
 
-    /// Gives the descriptor up for a connection that waits. Another thread may be faster; then
-    /// there is none, and no spare descriptor either.
+    /// Gives the descriptor up for a connection that waits. Another thread may be faster to take
+    /// it; then there is no spare one any more.
     #[cfg(unix)]
-    pub(super) async fn accept(&mut self, listener: &TcpListener) -> Option<TcpStream> {
-        self.descriptor.take()?;
+    pub(super) async fn accept(&mut self, listener: &TcpListener) -> Waiting {
+        if self.descriptor.take().is_none() {
+            return Waiting::Perhaps;
+        }
         tokio::select! {
             biased;
-            accepted = listener.accept() => accepted.ok().map(|(stream, _)| stream),
-            () = std::future::ready(()) => None,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => Waiting::Accepted(stream),
+                Err(_) => Waiting::Perhaps,
+            },
+            () = std::future::ready(()) => {
+                self.renew(listener);
+                Waiting::Nobody
+            }
         }
     }
 
@@ -49,7 +68,7 @@ impl Spare {
     pub(super) fn renew(&mut self, _: &TcpListener) {}
 
     #[cfg(not(unix))]
-    pub(super) async fn accept(&mut self, _: &TcpListener) -> Option<TcpStream> {
-        std::future::ready(None).await
+    pub(super) async fn accept(&mut self, _: &TcpListener) -> Waiting {
+        std::future::ready(Waiting::Perhaps).await
     }
 }

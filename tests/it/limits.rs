@@ -108,7 +108,7 @@ async fn dripping_bytes_do_not_lengthen_the_time_of_a_head() {
     });
     let mut answer = [0; 13];
     timeout(PATIENCE, reading.read_exact(&mut answer)).await.unwrap().unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 408 ");
+    assert_eq!(&answer[8..], b" 408 ");
     dripping.abort();
 }
 
@@ -260,7 +260,8 @@ async fn beyond_the_requests_there_is_still_health() {
 async fn beyond_the_lookups_what_is_known_is_still_served() {
     let origin = Origin::start().await;
     let server = Zone::default()
-        .name("known.test", &["127.0.0.1"])
+        // Both families: that there is no address of one is not always remembered.
+        .name("known.test", &["127.0.0.1", "::1"])
         .name("slow.test", &["127.0.0.1"])
         .name("other.test", &["127.0.0.1"])
         .slow("slow.test", Duration::from_secs(3600))
@@ -332,8 +333,7 @@ async fn tunnels_that_stand_still_and_hellos_that_do_not_come_are_counted() {
         .await;
     let mut slow = connect_tunnel(proxy.address, &authority).await;
     slow.write_all(b"\x16\x03\x01").await.unwrap();
-    // An alert, and the end.
-    assert_eq!(rest(&mut slow).await[..3], *b"\x15\x03\x03");
+    assert_eq!(rest(&mut slow).await, b"");
     assert_eq!(counted(&proxy, "timeouts", "first_bytes").await, 1);
     let mut still = connect_tunnel(proxy.address, &authority).await;
     assert_eq!(rest(&mut still).await, b"");
