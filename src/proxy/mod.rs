@@ -1,9 +1,9 @@
 //! The data path: a client's connection in, a tunnel or a forwarded request out.
 //!
-//! The main path: [`listen_tested`] accepts once it has seen a refusal, `connection` serves, `gate`
-//! lets only checked heads pass, `connect` and `forward` ask the policy through `admit`, `opening`
-//! judges how a tunnel begins, `tunnel` and `body` move the bytes, `refusal` says no. Nothing here
-//! decides who may go where.
+//! The main path: [`listen_tested`] accepts once it has seen a refusal, as long as there are
+//! [`Places`], `connection` serves, `gate` lets only checked heads pass, `connect` and `forward`
+//! ask the policy through `admit`, `opening` judges how a tunnel begins, `tunnel` and `body` move
+//! the bytes, `refusal` says no. Nothing here decides who may go where.
 
 mod admit;
 mod backoff;

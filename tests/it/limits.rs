@@ -443,3 +443,56 @@ mod descriptors {
         b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     }
 }
+
+/// In a network namespace of its own, where an address that is not loopback leads nowhere else.
+#[cfg(target_os = "linux")]
+mod one_address {
+    use std::process::Command;
+
+    /// `$0`: the program, `$1`: a directory. Prints the status of each connection.
+    const SCRIPT: &str = r#"
+        set -eu
+        ip link set lo up
+        ip addr add 192.0.2.1/32 dev lo
+        exec 4< <(exec "$0" serve --listen 0.0.0.0:3128 --allow-non-loopback --audit off \
+            --insecure-policy-permissions --requirements "$1/r.toml" --settings "$1/s.toml" 2>&1)
+        trap "kill $!" EXIT
+        while read -r -u4 line; do case $line in *"listening on"*) break;; esac; done
+        ask() {
+            printf 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n' >&"$1" || true
+            read -r _ status _ <&"$1"
+            echo "$2 $status"
+        }
+        exec 5<>/dev/tcp/192.0.2.1/3128; ask 5 first
+        exec 6<>/dev/tcp/192.0.2.1/3128; ask 6 second
+        exec 7<>/dev/tcp/127.0.0.1/3128; ask 7 loopback
+        exec 8<>/dev/tcp/127.0.0.1/3128; ask 8 loopback
+        exec 5>&- 6>&-
+        while exec 9<>/dev/tcp/192.0.2.1/3128; do
+            again=$(ask 9 again)
+            case $again in *503) ;; *) break;; esac
+        done
+        echo "$again"
+    "#;
+
+    #[test]
+    fn has_so_many_connections_and_loopback_more() {
+        let may = Command::new("unshare").args(["-rn", "ip", "link"]).output();
+        if !may.is_ok_and(|ran| ran.status.success()) {
+            println!("skipped: no network namespace may be made here");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name, text| std::fs::write(directory.path().join(name), text).unwrap();
+        write("r.toml", "[experimental_network]\nenabled = true\n");
+        write("s.toml", "[limits]\nconnections_per_client = 1\n[dns]\nservers = []\n");
+        let ran = Command::new("unshare")
+            .args(["-rn", "bash", "-c", SCRIPT, env!("CARGO_BIN_EXE_exeat")])
+            .arg(directory.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        let wanted = "first 200\nsecond 503\nloopback 200\nloopback 200\nagain 200\n";
+        assert_eq!(said, wanted, "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+}
