@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::{
     io::AsyncWriteExt as _,
+    net::TcpStream,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -29,7 +30,7 @@ enum End {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two bytes.
-const DRIP: Duration = Duration::from_secs(1);
+const DRIP: Duration = Duration::from_secs(5);
 
 impl Crowd {
     pub(crate) async fn start(proxy: &Proxy, count: usize) -> Self {
@@ -37,7 +38,9 @@ impl Crowd {
         for number in 0..count {
             let mut stream = connect(proxy.address, number).await.unwrap();
             stream.write_all(b"GET http://load.test/").await.unwrap();
-            clients.push(tokio::spawn(drip(stream)));
+            // Not all in the same moment.
+            let turn = u32::try_from(number % 100).unwrap();
+            clients.push(tokio::spawn(drip(stream, DRIP / 100 * turn)));
         }
         Self(clients)
     }
@@ -65,8 +68,9 @@ impl Crowd {
     }
 }
 
-async fn drip(mut stream: tokio::net::TcpStream) -> End {
+async fn drip(mut stream: TcpStream, first: Duration) -> End {
     let ended = timeout(PATIENCE, async {
+        let mut pause = first;
         loop {
             tokio::select! {
                 answer = read_answer(&mut stream) => {
@@ -78,11 +82,12 @@ async fn drip(mut stream: tokio::net::TcpStream) -> End {
                         Ok(_) | Err(_) => End::Closed,
                     };
                 }
-                () = sleep(DRIP) => {}
+                () = sleep(pause) => {}
             }
             if stream.write_all(b"x").await.is_err() {
                 return End::Closed;
             }
+            pause = DRIP;
         }
     });
     ended.await.unwrap_or(End::Hung)
