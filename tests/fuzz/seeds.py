@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Makes seeds/ from tests/corpus: small ones, of every class of attack. Run it in tests/fuzz.
+
+Files that it did not make (inputs that broke something) are left alone.
+"""
+
+import base64
+import json
+import pathlib
+import re
+
+CORPUS = pathlib.Path("../corpus")
+SEEDS = pathlib.Path("seeds")
+LARGEST = 1500
+
+
+def rows(name):
+    path = CORPUS / f"{name}.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+
+
+def some(rows, each):
+    """So many rows of every class, in their order."""
+    count = {}
+    for row in rows:
+        key = row["class"], str(row["expect"])
+        count[key] = count.get(key, 0) + 1
+        if count[key] <= each:
+            yield row
+
+
+def write(target, name, content):
+    if len(content) <= LARGEST:
+        folder = SEEDS / target
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def decoded(row, key="bytes_b64"):
+    return base64.b64decode(row[key])
+
+
+for row in some(rows("host_forms"), 2):
+    host = decoded(row, "input_b64")
+    write("authority", row["id"], host if row["kind"] != "host" else host + b":443")
+    if row["kind"] == "host":
+        write("authority", row["id"] + "-url", b"http://" + host + b"/")
+
+for row in some(rows("host_forms"), 1):
+    host = decoded(row, "input_b64")
+    if row["kind"] == "host":
+        write("connection", row["id"], b"\0\x04CONNECT " + host + b":8080 HTTP/1.1\r\n\r\n")
+
+for row in some(rows("tls_sni"), 2):
+    first = decoded(row)
+    write("client_hello", row["id"], b"\x40" + first)
+    if row["mode"] == "connect":
+        target = row["connect_host"].split(" ")[0].encode()
+        head = b"CONNECT " + target + b" HTTP/1.1\r\nHost: " + target + b"\r\n\r\n"
+        write("connection", row["id"], b"\x40\x0c" + head + first)
+
+for row in some(rows("smuggling"), 2):
+    if row["direction"] == "request":
+        write("connection", row["id"], b"\0\x04" + decoded(row))
+
+for path in sorted((CORPUS / "policy_files").glob("*.toml")):
+    text = path.read_bytes()
+    write("document", path.stem, text)
+    patterns = re.findall(rb'"([^"\n]+)"', text)
+    asked = b"\n".join([b"a.example.com:443", b"example.com:80", b"10.0.0.1:80", b"[::1]:443"])
+    for number, pattern in enumerate(patterns[:2]):
+        write("pattern", f"{path.stem}-{number}", pattern + b"\n" + asked)
+    signs = [b"-", b"+"] if b"denied" in text else [b"+", b"-"]
+    rules = b"\n".join(signs[number % 2] + pattern for number, pattern in enumerate(patterns))
+    write("decide", path.stem, rules + b"\n" + asked)

@@ -1,0 +1,19 @@
+//! What the fuzz targets check, as plain functions of the input: a panic is a finding.
+//!
+//! The fuzzer calls them, and so does `tests/replay.rs` with every file in `seeds/`, on a stable
+//! compiler. An input that was found to break something becomes a seed.
+
+mod authority;
+mod client_hello;
+mod connection;
+mod decide;
+mod document;
+mod http;
+mod pattern;
+
+pub use authority::authority;
+pub use client_hello::client_hello;
+pub use connection::connection;
+pub use decide::decide;
+pub use document::document;
+pub use pattern::pattern;
