@@ -312,7 +312,9 @@ async fn garbage(world: &World, random: &mut Random) -> Result<Fate, Fault> {
     stream.write_all(&random.bytes(5_000)).await.ok();
     stream.shutdown().await.ok();
     let answer = rest_of(&mut stream).await;
-    let refused = answer.is_empty() || answer.starts_with(b"HTTP/1.1 4");
+    // What does not even say its version is answered in HTTP/1.0.
+    let refused = answer.is_empty()
+        || [b"HTTP/1.1 4", b"HTTP/1.0 4"].iter().any(|start| answer.starts_with(*start));
     if refused { Ok(Fate::Failed) } else { Err(shown(&answer)) }
 }
 

@@ -79,6 +79,7 @@ impl Manner {
         tokio::spawn(async move {
             loop {
                 if let Ok((stream, _)) = listener.accept().await {
+                    stream.set_nodelay(true).ok();
                     tokio::spawn(self.serve(stream));
                 }
             }
@@ -94,7 +95,7 @@ impl Manner {
                 head(&mut stream).await;
                 let start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
                 stream.write_all(start).await.ok();
-                for piece in ["3\r\nslo\r\n", "4\r\nw an", "d\r\n7\r\nsteady!\r\n0\r\n", "\r\n"] {
+                for piece in ["3\r\nslo\r\n", "5\r\nw an", "d\r\n7\r\nsteady!\r\n0\r\n", "\r\n"] {
                     sleep(Duration::from_millis(50)).await;
                     stream.write_all(piece.as_bytes()).await.ok();
                 }
