@@ -129,10 +129,10 @@ thread_local! {
     static RIG: OnceCell<Rig> = const { OnceCell::new() };
 }
 
-/// A client's connection.
-pub fn connection(input: &[u8]) {
-    let [step, manner, bytes @ ..] = input else { return };
-    RIG.with(|rig| rig.get_or_init(Rig::start).check(*step, *manner, bytes));
+/// A client's connection. Says how many connections origins got for it.
+pub fn connection(input: &[u8]) -> usize {
+    let [step, manner, bytes @ ..] = input else { return 0 };
+    RIG.with(|rig| rig.get_or_init(Rig::start).check(*step, *manner, bytes))
 }
 
 impl Rig {
@@ -152,7 +152,7 @@ impl Rig {
         Self { runtime, proxy, policy, shared, round, _app: app }
     }
 
-    fn check(&self, step: u8, manner: u8, bytes: &[u8]) {
+    fn check(&self, step: u8, manner: u8, bytes: &[u8]) -> usize {
         *self.shared.manner.lock().unwrap() = match manner & 3 {
             0 => Manner::Polite,
             1 => Manner::Closing,
@@ -166,7 +166,8 @@ impl Rig {
             timeout(PATIENCE, self.origins_are_done()).await.expect("origins come to an end");
             answer.expect("a client that is done is answered, or closed")
         });
-        for received in self.shared.received.lock().unwrap().drain(..) {
+        let received = std::mem::take(&mut *self.shared.received.lock().unwrap());
+        for received in &received {
             let got = received.bytes.lock().unwrap();
             if let Err(why) = self.may_have(&received.origin, &got, bytes) {
                 panic!("{} got {:?}: {why}", received.origin, got.escape_ascii().to_string());
@@ -175,6 +176,7 @@ impl Rig {
         if manner & 3 != 2 {
             http::answers(&answer).unwrap();
         }
+        received.len()
     }
 
     async fn origins_are_done(&self) {
