@@ -49,7 +49,7 @@ fn connection() {
         REACHED.fetch_add(targets::connection(input), Ordering::Relaxed);
     });
     let reached = REACHED.load(Ordering::Relaxed);
-    assert!(reached > 50, "origins got only {reached} connections");
+    assert!(reached > 20, "origins got only {reached} connections");
 }
 
 #[test]

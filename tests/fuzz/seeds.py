@@ -65,6 +65,27 @@ for row in some(rows("smuggling"), 2):
     if row["direction"] == "request":
         write("connection", row["id"], b"\0\x04" + decoded(row))
 
+# On the port that everybody can have an origin on.
+HTTP = b" HTTP/1.1\r\n"
+OK = b"http://ok.test:8080/" + HTTP + b"Host: ok.test:8080\r\n"
+IN_TUNNEL = b"CONNECT ok.test:8080" + HTTP + b"Host: ok.test:8080\r\n\r\n"
+for name, text in {
+    "kept": (b"GET " + OK + b"\r\n") * 3,
+    "length": b"POST " + OK + b"Content-Length: 5\r\n\r\nhello" + b"GET " + OK + b"\r\n",
+    "chunks": b"POST " + OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "expects": b"POST " + OK + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
+    "upgrades": b"GET " + OK + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "then-refused": b"GET " + OK + b"\r\nGET http://evil.test:8080/" + HTTP + b"Host: evil.test:8080\r\n\r\n",
+    "refused-body": b"POST http://denied.ok.test:8080/" + HTTP + b"Content-Length: 80\r\n\r\nGET " + OK,
+    "tunnel": IN_TUNNEL + b"GET / HTTP/1.1\r\nHost: ok.test:8080\r\n\r\n",
+    "tunnel-elsewhere": IN_TUNNEL + b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+    "tunnel-raw": IN_TUNNEL + b"SSH-2.0-client\r\n",
+    "other-port": b"CONNECT port.test:80" + HTTP + b"\r\nCONNECT port.test:8080" + HTTP + b"\r\n",
+    "glob": b"GET http://build-1.glob.test:8080/" + HTTP + b"Host: build-1.glob.test:8080\r\n\r\n",
+}.items():
+    for number, how in enumerate([b"\0\x04", b"\x09\x05", b"\0\x07"]):
+        write("connection", f"{name}-{number}", how + text)
+
 for path in sorted((CORPUS / "policy_files").glob("*.toml")):
     text = path.read_bytes()
     write("document", path.stem, text)
