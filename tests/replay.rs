@@ -63,6 +63,11 @@ fn document() {
 }
 
 #[test]
+fn http_head() {
+    replay("http_head", targets::http_head);
+}
+
+#[test]
 fn pattern() {
     replay("pattern", targets::pattern);
 }

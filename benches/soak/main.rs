@@ -285,7 +285,7 @@ async fn add_up(mut proxy: Proxy, chaos: Chaos) -> Vec<String> {
         ("reload failures", count("policy", "reload_failures"), broken),
         ("SNI mismatches", count("tunnels", "sni_mismatches"), mismatches),
         ("audit records dropped", count("audit", "dropped"), 0),
-        ("connections refused", count("connections", "refused"), 0),
+        ("connections refused", count("limits", "connections"), 0),
         ("system calls refused", count("confinement", "calls_refused"), 0),
     ] {
         if counted != expected {

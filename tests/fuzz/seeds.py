@@ -64,6 +64,9 @@ for row in some(rows("tls_sni"), 2):
 for row in some(rows("smuggling"), 2):
     if row["direction"] == "request":
         write("connection", row["id"], b"\0\x04" + decoded(row))
+        write("http_head", row["id"], b"\0" + decoded(row))
+    else:
+        write("http_head", row["id"], b"\1" + decoded(row, "upstream_bytes_b64"))
 
 # On the port that everybody can have an origin on.
 HTTP = b" HTTP/1.1\r\n"

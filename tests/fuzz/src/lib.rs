@@ -9,6 +9,7 @@ mod connection;
 mod decide;
 mod document;
 mod http;
+mod http_head;
 mod pattern;
 
 pub use authority::authority;
@@ -16,4 +17,5 @@ pub use client_hello::client_hello;
 pub use connection::connection;
 pub use decide::decide;
 pub use document::document;
+pub use http_head::http_head;
 pub use pattern::pattern;
