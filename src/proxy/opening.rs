@@ -437,6 +437,34 @@ mod tests {
     }
 
     #[test]
+    fn no_record_hides_a_first_hello() {
+        let off = Tls { sni: Sni::Off, require: false, ech: Ech::Refuse, ..rules() };
+        let loose = Tls { require: false, ..rules() };
+        for before in [
+            &[21, 3, 1, 0, 2, 1, 90][..],
+            &[21, 3, 1, 0, 2, 2, 90],
+            &[21, 5, 0, 0, 2, 1, 0],
+            &[20, 3, 3, 0, 1, 1],
+            &[23, 3, 3, 0, 0],
+        ] {
+            let bytes = [before, &hello(Some("evil.test"), b"", 1)].concat();
+            for (authority, rules) in [
+                ("ok.test:443", &rules()),
+                ("ok.test:443", &loose),
+                ("ok.test:8443", &rules()),
+                ("ssh.test:443", &rules()),
+                ("ok.test:443", &off),
+            ] {
+                for step in [1, 3, usize::MAX] {
+                    let (gone, mismatch) = feed(&mut opening(authority, rules), &bytes, step);
+                    assert_eq!(mismatch, Some(Mismatch::Hello(HelloError::Record)), "{bytes:?}");
+                    assert_eq!(gone, b"", "{authority} {bytes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn early_data_does_not_hide_a_second_hello() {
         let first = hello(Some("ok.test"), &[0, 42, 0, 0], 1);
         let early = [&[23, 3, 3, 0x30, 0][..], &[7; 0x3000]].concat();

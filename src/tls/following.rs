@@ -7,7 +7,7 @@
 //! the first hello announced it. What comes later is encrypted, a renegotiation of TLS 1.2
 //! included.
 
-use super::reader::{CLIENT_HELLO, HANDSHAKE, HEADER};
+use super::reader::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, CLIENT_HELLO, HANDSHAKE, HEADER};
 
 /// Follows records from the end of a first hello on.
 #[derive(Debug)]
@@ -40,11 +40,6 @@ const MAX_SKIPPED: usize = 64 << 10;
 
 /// What OpenSSL accepts, in bytes; no server is known to accept more.
 const LARGEST_HELLO: u32 = 131_396;
-
-/// `ContentType` (RFC 8446 §5.1).
-const CHANGE_CIPHER_SPEC: u8 = 20;
-const ALERT: u8 = 21;
-const APPLICATION_DATA: u8 = 23;
 
 impl Following {
     /// Begins after a hello, which may have announced early data.

@@ -78,27 +78,31 @@ impl HelloReader {
 
 /// Says what a connection that begins with `bytes` will be.
 ///
-/// Go reads every record version below 0x1000, so such records are TLS too; but other protocols
-/// begin with a length of 22 and little more, so with another version than 3.x the type of the
-/// message must fit as well.
+/// A record of any type counts: servers read on after an alert (`BoringSSL` does after a warning),
+/// so that what comes behind one may be a hello. Go reads every record version below 0x1000, so
+/// handshakes and alerts of such versions are TLS too; but other protocols begin with a length of
+/// 22 and little more, so with another version than 3.x what follows must fit as well: the type of
+/// the message, or the length of the alert.
 #[must_use]
 pub fn beginning_of(bytes: &[u8]) -> Beginning {
     match bytes {
-        [HANDSHAKE, MAJOR, ..] => Beginning::Tls,
-        [] | [HANDSHAKE] => Beginning::Undecided,
+        [CHANGE_CIPHER_SPEC..=APPLICATION_DATA, MAJOR, ..] => Beginning::Tls,
+        [] | [CHANGE_CIPHER_SPEC..=APPLICATION_DATA] => Beginning::Undecided,
         [HANDSHAKE, ..=0x0f, _, _, _, kind, ..] if *kind == CLIENT_HELLO => Beginning::Tls,
         [HANDSHAKE, ..=0x0f, rest @ ..] if rest.len() < 4 => Beginning::Undecided,
-        [0x80..=0xff, _, CLIENT_HELLO, MAJOR, 0..=4, ..] => Beginning::Sslv2Hello,
-        [0x80..=0xff]
-        | [0x80..=0xff, _]
-        | [0x80..=0xff, _, CLIENT_HELLO]
-        | [0x80..=0xff, _, CLIENT_HELLO, MAJOR] => Beginning::Undecided,
+        [ALERT, ..=0x0f, _, 0, 2, ..] => Beginning::Tls,
+        [ALERT, ..=0x0f] | [ALERT, ..=0x0f, _] | [ALERT, ..=0x0f, _, 0] => Beginning::Undecided,
+        [0x80..=0xff, _, CLIENT_HELLO, MAJOR, ..] => Beginning::Sslv2Hello,
+        [0x80..=0xff] | [0x80..=0xff, _] | [0x80..=0xff, _, CLIENT_HELLO] => Beginning::Undecided,
         _ => Beginning::Other,
     }
 }
 
 /// `ContentType` (RFC 8446 §5.1).
+pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;
+pub(super) const ALERT: u8 = 21;
 pub(super) const HANDSHAKE: u8 = 22;
+pub(super) const APPLICATION_DATA: u8 = 23;
 /// `HandshakeType` (RFC 8446 §4).
 pub(super) const CLIENT_HELLO: u8 = 1;
 /// Major version of SSL 3.0 and of every TLS.
@@ -205,6 +209,8 @@ mod tests {
                 HelloError::RecordLength,
             ),
             ([record(half), vec![22, 2]].concat(), HelloError::Version),
+            ([&[21, 3, 1, 0, 2, 1, 90], &record(&message)[..]].concat(), HelloError::Record),
+            (vec![21, 1, 0, 0, 2], HelloError::Record),
             (vec![22, 3, 1, 0x40, 1], HelloError::RecordLength),
             (record(&[&message[..], b"x"].concat()), HelloError::Trailing),
             (record(&[&message[..], &message].concat()), HelloError::Trailing),
@@ -242,10 +248,23 @@ mod tests {
             (b"\x16\x10", Beginning::Other),
             (b"\x80", Beginning::Undecided),
             (b"\x80\x2e\x01\x03\x01", Beginning::Sslv2Hello),
-            (b"\x80\x2e\x01\x03\x07", Beginning::Other),
+            (b"\x80\x2e\x01\x03\x07", Beginning::Sslv2Hello),
+            (b"\x80\x2e\x01\x03", Beginning::Sslv2Hello),
+            (b"\x80\x2e\x01", Beginning::Undecided),
             (b"\x80\x00\x00\x28", Beginning::Other),
             (b"SSH-2.0", Beginning::Other),
-            (b"\x17\x03\x03", Beginning::Other),
+            (b"\x14", Beginning::Undecided),
+            (b"\x14\x03", Beginning::Tls),
+            (b"\x14\x02\x00\x00\x01", Beginning::Other),
+            (b"\x15", Beginning::Undecided),
+            (b"\x15\x03\x01\x00\x02\x01\x5a", Beginning::Tls),
+            (b"\x15\x0f\xff\x00", Beginning::Undecided),
+            (b"\x15\x0f\xff\x00\x02", Beginning::Tls),
+            (b"\x15\x0f\xff\x00\x03", Beginning::Other),
+            (b"\x15\x10", Beginning::Other),
+            (b"\x17", Beginning::Undecided),
+            (b"\x17\x03\x03", Beginning::Tls),
+            (b"\x18\x03\x03", Beginning::Other),
             (b"\0", Beginning::Other),
         ] {
             assert_eq!(beginning_of(bytes), expected, "{}", bytes.escape_ascii());
