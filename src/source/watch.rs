@@ -48,9 +48,10 @@ pub async fn watch(
                 None => continue,
             },
         };
-        // After a forced read the next look reads once more: a write may have raced with it.
-        seen = if forced { None } else { stamp };
         let unreadable = read.is_err();
+        // The next look reads once more after a forced read, with which a write may have raced, and
+        // after one that failed: what it failed for may pass without a change to the file.
+        seen = if forced || unreadable { None } else { stamp };
         let news = match &read {
             Ok(snapshot) => forced || current != *snapshot,
             Err(_) => forced || !reported_unreadable,

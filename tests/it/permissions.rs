@@ -73,6 +73,19 @@ async fn a_file_that_becomes_writable_is_not_taken() {
     }
 }
 
+/// What a file was refused for may pass without a change to the file.
+#[tokio::test]
+async fn a_refused_file_is_looked_at_again() {
+    let proxy = ProxyBuilder::new("allowed_domains = [\"a.test\"]").start().await;
+    let directory = proxy.path("");
+    mode(&directory, 0o777);
+    proxy.replace_policy("allowed_domains = [\"b.test\"]");
+    eventually("the report", || proxy.log().contains("by everyone").then_some(())).await;
+    mode(&directory, 0o755);
+    eventually("the reload", || proxy.log().contains("policy reloaded").then_some(())).await;
+    assert_eq!(proxy.log().matches("by everyone").count(), 1, "{}", proxy.log());
+}
+
 #[tokio::test]
 async fn the_flag_takes_any_file() {
     let proxy = ProxyBuilder::new("allowed_domains = [\"a.test\"]")
