@@ -5,7 +5,9 @@
 //! pass whatever their arguments, and does not walk the list for them (since Linux 5.11).
 //!
 //! What is forbidden is heard of: a thread of its own answers each of these calls and tells. It
-//! lives as long as the process, and is under a filter that needs no answer.
+//! lives as long as the process, and is under a filter that needs no answer. No other thread can
+//! answer, though all have the descriptor. What remains: they share its memory, and code that can
+//! write there at will may make it answer something else.
 
 use std::{
     collections::BTreeMap,
@@ -26,8 +28,9 @@ use super::notify::Listener;
 pub(super) fn filter(refused: impl Fn(i32) + Send + 'static) -> Result<String, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|_| "no filter for this kind of processor".to_owned())?;
-    let (forbidden, rest) = programs(arch).map_err(|error| error.to_string())?;
-    for program in &rest {
+    let Programs { forbidden, beside, answers } =
+        programs(arch).map_err(|error| error.to_string())?;
+    for program in &beside {
         apply_filter(program).map_err(|error| error.to_string())?;
     }
     let (listener, listening) = channel();
@@ -36,6 +39,8 @@ pub(super) fn filter(refused: impl Fn(i32) + Send + 'static) -> Result<String, S
         .name("exeat-refuser".into())
         .spawn(move || answer(&listening, &quiet, &refused))
         .map_err(|error| error.to_string())?;
+    // Not for the thread that was just started. Of two filters the one that refuses wins.
+    apply_filter(&answers).map_err(|error| error.to_string())?;
     match Listener::install(told(&forbidden)) {
         Ok(installed) => {
             listener.send(installed).map_err(|error| error.to_string())?;
@@ -89,8 +94,17 @@ const RETURN: u16 = 0x06;
 /// What the program returns for a forbidden call.
 const FORBID: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
 
-/// What is forbidden, and what stands beside it.
-fn programs(arch: TargetArch) -> Result<(BpfProgram, Vec<BpfProgram>), Error> {
+/// The filters, which are in force together.
+struct Programs {
+    /// What is heard of.
+    forbidden: BpfProgram,
+    /// What every thread is refused besides.
+    beside: Vec<BpfProgram>,
+    /// What every thread but the one that answers is refused.
+    answers: BpfProgram,
+}
+
+fn programs(arch: TargetArch) -> Result<Programs, Error> {
     let mut forbidden: BTreeMap<i64, Vec<SeccompRule>> =
         NEVER.iter().chain(NEVER_OLD).map(|call| (*call, Vec::new())).collect();
     for (call, conditions) in SOMETIMES {
@@ -104,11 +118,16 @@ fn programs(arch: TargetArch) -> Result<(BpfProgram, Vec<BpfProgram>), Error> {
     };
     // Its flags are in memory, where no filter sees them; libraries fall back to clone.
     let clone3 = [(libc::SYS_clone3, Vec::new())].into();
-    let mut rest = vec![forbid(clone3, libc::ENOSYS)?];
+    let mut beside = vec![forbid(clone3, libc::ENOSYS)?];
     if arch == TargetArch::x86_64 {
-        rest.push(no_x32());
+        beside.push(no_x32());
     }
-    Ok((forbid(forbidden, libc::EPERM)?, rest))
+    let answers = ANSWERS
+        .iter()
+        .map(|request| Ok(SeccompRule::new(vec![Argument::Is(1, *request).condition()?])?))
+        .collect::<Result<_, Error>>()?;
+    let answers = forbid([(libc::SYS_ioctl, answers)].into(), libc::EPERM)?;
+    Ok(Programs { forbidden: forbid(forbidden, libc::EPERM)?, beside, answers })
 }
 
 /// The second set of numbers for the same calls that some kernels have (`__X32_SYSCALL_BIT`).
@@ -315,3 +334,31 @@ const PROCESS_MRELEASE: i64 = 448;
 const FCHMODAT2: i64 = 452;
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
+
+/// Requests to the descriptor of a filter (`linux/seccomp.h`): `SECCOMP_IOCTL_NOTIF_RECV`, `_SEND`,
+/// `_ID_VALID`, `_ADDFD` and `_SET_FLAGS`, and `_ID_VALID` as it was before Linux 5.9. The answer
+/// to a call may be that it goes on.
+const ANSWERS: &[u64] =
+    &[0xc050_2100, 0xc018_2101, 0x4008_2102, 0x4018_2103, 0x4008_2104, 0x8008_2102];
+
+#[cfg(test)]
+mod tests {
+    use super::{super::notify::Call, *};
+
+    #[test]
+    fn only_the_refuser_answers() {
+        // Filters are for a thread and what it starts.
+        let confined = thread::spawn(|| {
+            let arch = TargetArch::try_from(std::env::consts::ARCH).unwrap();
+            let Programs { forbidden, answers, .. } = programs(arch).unwrap();
+            apply_filter(&answers).unwrap();
+            // None if somebody outside listens already, or the kernel is too old: nothing to answer.
+            let Ok(listener) = Listener::install(told(&forbidden)) else { return };
+            let sent = listener.refuse(&Call { id: 1, number: 0 }).unwrap_err();
+            assert_eq!(sent.raw_os_error(), Some(libc::EPERM), "{sent}");
+            let received = listener.next().unwrap_err();
+            assert_eq!(received.raw_os_error(), Some(libc::EPERM), "{received}");
+        });
+        confined.join().unwrap();
+    }
+}

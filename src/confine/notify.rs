@@ -1,8 +1,9 @@
 //! Hearing of each system call that a filter forbids (`seccomp_unotify(2)`).
 //!
 //! One of the two places with `unsafe`: no safe crate offers these three kernel calls. Nothing is
-//! decided here, and no call is ever let through: whoever holds the [`Listener`] refuses, and if
-//! nobody holds it any more the kernel answers `ENOSYS`.
+//! decided here, and nothing here lets a call through: whoever has the [`Listener`] can only refuse,
+//! and if nobody has it any more the kernel answers `ENOSYS`. The kernel would take other answers
+//! from any thread of the process: keeping them from asking is the part of `calls`.
 
 #![expect(unsafe_code, reason = "kernel calls that no safe crate offers")]
 
@@ -19,7 +20,8 @@ pub(super) struct Listener(OwnedFd);
 /// A forbidden call; its thread waits for the answer.
 #[derive(Debug)]
 pub(super) struct Call {
-    id: u64,
+    /// By which the kernel knows it.
+    pub(super) id: u64,
     /// Which call, as the architecture numbers them.
     pub(super) number: i32,
 }
