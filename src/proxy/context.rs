@@ -81,9 +81,11 @@ impl ProbeSlot {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(probe);
     }
 
-    /// The self-test, if that is where a connection comes from.
+    /// The self-test, if that is where a connection comes from. A socket for both families sees an
+    /// IPv4 client at its mapped address.
     pub(super) fn take(&self, address: SocketAddr) -> Option<Probe> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.take_if(|probe| probe.address == address)
+        let canonical = |at: SocketAddr| (at.ip().to_canonical(), at.port());
+        slot.take_if(|probe| canonical(probe.address) == canonical(address))
     }
 }

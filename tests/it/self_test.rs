@@ -107,6 +107,28 @@ fn bound() -> TcpListener {
     Bound::new(free).unwrap().into_listener().unwrap()
 }
 
+/// A socket for both families sees the self-test, which comes by IPv4, at a mapped address.
+#[tokio::test]
+async fn every_address_of_both_families_is_tested() {
+    for every in ["[::]:0", "0.0.0.0:0"] {
+        let bound = Bound::new(every.parse().unwrap()).and_then(Bound::into_listener);
+        let listener = match bound {
+            Ok(listener) => listener,
+            Err(error) if every.starts_with('[') => {
+                println!("skipped: no IPv6 here: {error}");
+                continue;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let address = listener.local_addr().unwrap();
+        let context = context();
+        listen_tested(listener, address, &context).await.unwrap();
+        context.drain.cancel();
+        context.tasks.close();
+        context.tasks.wait().await;
+    }
+}
+
 /// What the self-test says if the listener at that address is another one.
 async fn asked_at(address: SocketAddr) -> String {
     let context = context();
