@@ -106,7 +106,7 @@ impl Trust {
     }
 
     fn check_step(&self, step: &Step) -> Result<(), Distrust> {
-        if is_read_only(&step.path)? {
+        if is_read_only(step)? {
             return Ok(());
         }
         let (path, owner, mode) = (&step.path, step.metadata.uid(), step.metadata.mode());
@@ -164,7 +164,12 @@ fn records(text: &str) -> Vec<Vec<&str>> {
     text.lines().map(|line| line.split(':').collect()).collect()
 }
 
-fn is_read_only(path: &Path) -> io::Result<bool> {
+/// Of a link it is its directory that counts: the system would look where the link leads.
+fn is_read_only(step: &Step) -> io::Result<bool> {
+    let path = match (&step.target, step.path.parent()) {
+        (Some(_), Some(directory)) => directory,
+        (Some(_) | None, _) => &step.path,
+    };
     Ok(rustix::fs::statvfs(path)?.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 

@@ -141,3 +141,29 @@ fn a_read_only_mount_passes() {
     let (said, _) = start("ro");
     assert!(said.contains("listening on"), "{said}");
 }
+
+/// Whose link it is counts, not that it leads to where nobody can write.
+#[test]
+fn a_strangers_link_to_a_read_only_mount_is_not_taken() {
+    let stage = tempfile::tempdir().unwrap();
+    let script = "mkdir \"$1/sticky\" \"$1/mount\" && chmod 1777 \"$1/sticky\" && \
+        mount -t tmpfs none \"$1/mount\" && \
+        printf '[experimental_network]\\nenabled = true\\n' > \"$1/mount/p.toml\" && \
+        mount -o remount,ro \"$1/mount\" && ln -s ../mount/p.toml \"$1/sticky/p.toml\" && \
+        chown -h 4242 \"$1/sticky/p.toml\" || exit 99
+        exec \"$2\" serve --listen 192.0.2.1:0 --allow-non-loopback --audit off \
+            --requirements \"$1/sticky/p.toml\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(stage.path())
+        .arg(env!("CARGO_BIN_EXE_exeat"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !said.contains("exeat") {
+        println!("skipped: no mounts here: {said}");
+        return;
+    }
+    // An address that nobody here has: a start that takes the link ends there.
+    assert!(said.contains("sticky/p.toml belongs to user 4242"), "{said}");
+}
