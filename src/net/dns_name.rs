@@ -86,7 +86,7 @@ impl DnsName {
             }
         }
         let last = text.get(begin..)?;
-        // A last label that begins with a letter is no number, and all of it is an address.
+        // A last label that begins with a letter is no number, and so all of it is no address.
         (is_usual_label(last) && last.first()?.is_ascii_alphabetic()).then_some(())?;
         NameText::new(lower).map(Self)
     }

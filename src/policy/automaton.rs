@@ -20,10 +20,14 @@ pub(super) struct Automaton {
     parts: Vec<Part>,
 }
 
-/// Memory that automata may still take, in bytes, over a whole policy.
+/// What the automata of one table, or of one list of addresses, may still take.
 #[derive(Debug)]
 pub(super) struct Budget {
+    /// Memory, in bytes.
     left: usize,
+    /// Attempts that came to nothing, by the memory each might have taken, in bytes: they are what
+    /// takes time.
+    failures: usize,
 }
 
 /// Globs that stand side by side in the order.
@@ -47,14 +51,15 @@ const FEW: usize = 1;
 const MOST: usize = 1 << 20;
 
 /// With less, no attempt is made. Halving from [`MOST`] gets here in six steps, each of which
-/// builds at most as much as the first: that bounds the work of a hostile set.
+/// builds at most as much as the first; and all that fail share a budget: that bounds the work of
+/// a hostile set.
 const LEAST: usize = 1 << 14;
 
 impl Budget {
-    /// What the wildcards of a policy may take. An automaton of two takes some 2 KiB and 40 µs, so
-    /// that a file of nothing else is compiled as quickly as any.
+    /// What the wildcards of a policy may take. An automaton of two takes some 2 KiB and 40 µs; one
+    /// that fails, up to 13 ms.
     pub(super) fn for_policy() -> Self {
-        Self { left: 16 << 20 }
+        Self { left: 16 << 20, failures: 64 << 20 }
     }
 }
 
@@ -76,13 +81,18 @@ impl Automaton {
     }
 
     fn add(&mut self, mut globs: Vec<Glob>, from: usize, most: usize, budget: &mut Budget) {
-        let most = most.min(budget.left);
+        let most = most.min(budget.left).min(budget.failures);
+        // A state takes more than the byte of the pattern that it stands for.
+        let is_hopeless = globs.iter().map(Glob::len).sum::<usize>() > most;
         if globs.len() <= FEW || most < LEAST {
             self.parts.push(Part { from, engine: Engine::OneByOne(globs) });
-        } else if let Some(dfa) = together(&globs, most) {
+        } else if !is_hopeless && let Some(dfa) = together(&globs, most) {
             budget.left -= dfa.memory_usage().min(budget.left);
             self.parts.push(Part { from, engine: Engine::Together(Box::new(dfa)) });
         } else {
+            if !is_hopeless {
+                budget.failures -= most;
+            }
             let half = globs.len() / 2;
             let rest = globs.split_off(half);
             self.add(globs, from, most / 2, budget);
@@ -196,8 +206,8 @@ mod tests {
         #[test]
         fn together_as_one_by_one(globs in vec(glob(), 0..24), texts in vec(text(), 8)) {
             agree(&globs, &texts, Budget::for_policy())?;
-            agree(&globs, &texts, Budget { left: LEAST })?;
-            agree(&globs, &texts, Budget { left: 0 })?;
+            agree(&globs, &texts, Budget { left: LEAST, failures: LEAST })?;
+            agree(&globs, &texts, Budget { left: 0, failures: 0 })?;
         }
     }
 
@@ -217,11 +227,28 @@ mod tests {
         }
     }
 
+    /// Two at each of many bases that no automaton of a bearable size can tell apart.
+    #[test]
+    fn failures_are_paid_for() {
+        let mut budget = Budget::for_policy();
+        let pair = |name: &str| {
+            let glob =
+                |first| Glob::new(Prefix::Body, &format!("*{first}{}.{name}.", "?".repeat(20)));
+            vec![glob("a"), glob("b")]
+        };
+        let mut together = 0;
+        for base in 0..100 {
+            let automaton = Automaton::new(pair(&format!("n{base}")), &mut budget);
+            together += usize::from(automaton.parts.len() > 1);
+        }
+        assert!(budget.failures < LEAST && together > 0, "{budget:?}");
+    }
+
     #[test]
     fn many_plain_globs_are_one_automaton() {
         let globs: Vec<Glob> =
             (0..200).map(|n| Glob::new(Prefix::Body, &format!("host{n}-*.example.com"))).collect();
-        let automaton = Automaton::new(globs, &mut Budget { left: MOST });
+        let automaton = Automaton::new(globs, &mut Budget { left: MOST, failures: MOST });
         assert!(matches!(automaton.parts.as_slice(), [Part { engine: Engine::Together(_), .. }]));
         assert_eq!(automaton.first(b"host117-x.example.com"), Some(117));
         assert_eq!(automaton.first(b"host117.example.com"), None);

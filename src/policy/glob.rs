@@ -82,6 +82,11 @@ impl Glob {
         regex
     }
 
+    /// How long it is, in bytes, without its prefix.
+    pub(super) fn len(&self) -> usize {
+        self.body.len()
+    }
+
     /// How many characters are spelled out: the more, the more specific.
     pub(crate) fn literal_len(&self) -> usize {
         self.body.bytes().filter(|byte| !matches!(byte, b'*' | b'?')).count()

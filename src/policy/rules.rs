@@ -9,7 +9,7 @@
 //!
 //! The name is the base of a rule about names, without `*.` or `**.`; for any other rule it is four
 //! bytes, its place in `others`. A million names of 14 bytes are 21 MB; each as a [`Rule`] would be
-//! 120. A [`RuleId`] is where the name ends, so that a lookup compares bytes at a fixed distance
+//! 104. A [`RuleId`] is where the name ends, so that a lookup compares bytes at a fixed distance
 //! from it, and ids rise in the order of writing. Which rules match a host is not known here: that
 //! is [`super::table`]'s business.
 

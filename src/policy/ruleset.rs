@@ -58,6 +58,7 @@ impl Ruleset {
     /// If both together are larger than any one file may be, by far.
     pub fn with_denies_of(mut self, other: &Self, seed: u64) -> Result<Self, TooManyRules> {
         self.rules.extend_with_denies(&other.rules)?;
+        self.rules.shrink();
         let (table, _) = Table::new(&self.rules, seed)?;
         Ok(Self { table, ..self })
     }

@@ -86,7 +86,7 @@ impl Table {
         }
     }
 
-    /// Gives back the lines that the passes reserved and did not need.
+    /// Gives back the lines that were reserved and not needed.
     fn fit(&mut self, rules: &Rules) {
         self.nodes.shrink();
         let records = self.lines.iter().map(Line::used).sum::<usize>();

@@ -5,13 +5,13 @@
 //!
 //! ```text
 //! api.eu.example.com         lines (64 bytes each)              a rule, as it is kept (super::rules)
-//!        └────┬────┘        ┌──────────────┬─────────────────┐     ┌──────────┬─────┬──────┬──────┐
-//!          anchor ── hash ─►│ 12 tags of 1 │ 12 targets of 4 │──┬─►│ ... name │ len │ kind │ line │
-//!      (last two labels)    └──────────────┴─────────────────┘  │  └──────────┴─────┴──────┴──────┘
-//!                                                               │  ┌──────────┬─────┬──────┬───────┬────────┐
-//!                                                               └─►│ ... name │ len │ here │ below │ depths │
-//!                                                                  └──────────┴─────┴──────┴───────┴────────┘
-//!                                                                 a node: here more is to say than one rule says
+//!        └────┬────┘        ┌──────────────┬───────────────┬─────────────────┐     ┌──────────┬─────┬──────┬──────┐
+//!          anchor ── hash ─►│ 12 tags of 1 │ 4: passed on? │ 12 targets of 4 │──┬─►│ ... name │ len │ kind │ line │
+//!      (last two labels)    └──────────────┴───────────────┴─────────────────┘  │  └──────────┴─────┴──────┴──────┘
+//!                                                                               │  ┌──────────┬─────┬──────┬───────┬────────┐
+//!                                                                               └─►│ ... name │ len │ here │ below │ depths │
+//!                                                                                  └──────────┴─────┴──────┴───────┴────────┘
+//!                                                                    a node: here more is to say than one rule says
 //! ```
 //!
 //! A rule that stands alone at its base is its own record: nothing is written twice. A base with

@@ -20,7 +20,7 @@ pub(super) struct Own {
     allows: Names,
     denies: Names,
     pub(super) depths: Depths,
-    /// Allows that are narrowed to a port.
+    /// Allows that are narrowed to a port, and `*`.
     on_ports: Vec<(RuleId, Reach)>,
     more: Option<Box<More>>,
 }
@@ -67,7 +67,7 @@ impl Own {
         other.slot(reach).map_or(Met::New, Met::Opposite)
     }
 
-    /// Adds an allow that is narrowed to a port.
+    /// Adds an allow that is narrowed to a port, or `*`.
     pub(super) fn add_on_port(&mut self, candidate: Candidate, reach: Reach) {
         self.on_ports.push((candidate.rule, reach));
         let more = self.more.get_or_insert_default();
