@@ -24,11 +24,14 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::http1::{
-    Chunks, HeadLimits, Malformed, Scanned, last_line,
-    request_head::{self as head, Framing, HeadError, Switch},
+use crate::{
+    http1::{
+        Chunks, HeadLimits, Malformed, Scanned, last_line,
+        request_head::{self as head, Framing, HeadError, Switch},
+    },
+    settings::Timeouts,
+    upstream::{pass, poll_fill},
 };
-use crate::settings::Timeouts;
 
 /// A client's socket behind the check.
 #[derive(Debug)]
@@ -116,9 +119,6 @@ enum Linger {
 
 /// What stands in for a refused head. It has no effect: the service answers it with the refusal.
 const STAND_IN: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
-
-/// Read at a time, in bytes.
-const READ_BYTES: usize = 16 << 10;
 
 /// How much of what follows a CONNECT is held while the origin is dialled, in bytes.
 const MAX_EARLY_BYTES: usize = 64 << 10;
@@ -309,31 +309,6 @@ impl Gate {
         Poll::Ready(())
     }
 
-    /// Reads some more into `held`; false at the end of the stream.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        loop {
-            // No buffer is held while a connection is idle.
-            if self.held.is_empty() {
-                self.held = BytesMut::new();
-            }
-            ready!(self.stream.poll_read_ready(cx))?;
-            self.held.reserve(READ_BYTES);
-            match self.stream.try_read_buf(&mut self.held) {
-                Ok(0) => return Poll::Ready(Ok(false)),
-                Ok(_) => return Poll::Ready(Ok(true)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    fn pass(&mut self, out: &mut ReadBuf<'_>) {
-        let length = self.cleared.min(out.remaining());
-        out.put_slice(self.held.get(..length).unwrap_or_default());
-        self.held.advance(length);
-        self.cleared -= length;
-    }
-
     /// Whether `out` can be filled straight from the socket without reading into the next head.
     fn may_bypass(&self, out: &ReadBuf<'_>) -> bool {
         let room = u64::try_from(out.remaining()).unwrap_or(u64::MAX);
@@ -405,7 +380,7 @@ impl AsyncRead for Gate {
                 gate.clear()?;
             }
             if gate.cleared > 0 {
-                gate.pass(out);
+                pass(&mut gate.held, &mut gate.cleared, out);
                 return Poll::Ready(Ok(()));
             }
             if gate.ended {
@@ -427,7 +402,7 @@ impl AsyncRead for Gate {
             if gate.may_bypass(out) {
                 return gate.poll_bypass(cx, out);
             }
-            match gate.poll_fill(cx)? {
+            match poll_fill(&gate.stream, &mut gate.held, cx)? {
                 Poll::Ready(more) => gate.ended = !more,
                 Poll::Pending => ready!(gate.poll_overdue(cx)),
             }
@@ -487,7 +462,7 @@ impl AsyncWrite for Gate {
                         continue;
                     }
                     gate.held.clear();
-                    let more = ready!(gate.poll_fill(cx)).unwrap_or(false);
+                    let more = ready!(poll_fill(&gate.stream, &mut gate.held, cx)).unwrap_or(false);
                     if let (true, Linger::Draining { quiet, .. }) = (more, &mut gate.linger) {
                         quiet.as_mut().reset(Instant::now() + QUIET);
                     } else {

@@ -22,6 +22,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::inflow::{pass, poll_fill};
 use crate::http1::{
     Chunks, Scanned,
     answer_head::{self, AnswerError, Asked, Body, Head, MAX_INTERIM},
@@ -70,9 +71,6 @@ enum Stage {
     /// Nothing more passes, whatever comes.
     Closed,
 }
-
-/// Read at a time, in bytes.
-const READ_BYTES: usize = 16 << 10;
 
 impl Line {
     /// Says what is asked next. To be called before the request is handed to the library, and
@@ -215,31 +213,6 @@ impl AnswerGate {
         Ok(())
     }
 
-    /// Reads some more into `held`; false at the end of the stream.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        loop {
-            // No buffer is held while a connection is idle.
-            if self.held.is_empty() {
-                self.held = BytesMut::new();
-            }
-            ready!(self.stream.poll_read_ready(cx))?;
-            self.held.reserve(READ_BYTES);
-            match self.stream.try_read_buf(&mut self.held) {
-                Ok(0) => return Poll::Ready(Ok(false)),
-                Ok(_) => return Poll::Ready(Ok(true)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    fn pass(&mut self, out: &mut ReadBuf<'_>) {
-        let length = self.cleared.min(out.remaining());
-        out.put_slice(self.held.get(..length).unwrap_or_default());
-        self.held.advance(length);
-        self.cleared -= length;
-    }
-
     /// Whether `out` can be filled straight from the socket without reading past the answer.
     fn may_bypass(&self, out: &ReadBuf<'_>) -> bool {
         let room = u64::try_from(out.remaining()).unwrap_or(u64::MAX);
@@ -285,7 +258,7 @@ impl AsyncRead for AnswerGate {
                 }
             }
             if gate.cleared > 0 {
-                gate.pass(out);
+                pass(&mut gate.held, &mut gate.cleared, out);
                 return Poll::Ready(Ok(()));
             }
             match gate.stage {
@@ -305,7 +278,7 @@ impl AsyncRead for AnswerGate {
             if gate.may_bypass(out) {
                 return gate.poll_bypass(cx, out);
             }
-            if !ready!(gate.poll_fill(cx))? {
+            if !ready!(poll_fill(&gate.stream, &mut gate.held, cx))? {
                 gate.ended = true;
             }
         }

@@ -7,6 +7,7 @@
 
 mod answer_gate;
 mod dial;
+mod inflow;
 mod origin;
 mod pool;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod vet;
 
 pub use answer_gate::AnswerGate;
 pub use dial::{DialError, dial, is_at_the_limit, tune};
+pub use inflow::{pass, poll_fill};
 pub use origin::{Origin, RequestBody, SendError};
 pub use pool::Pool;
 pub use vet::{Candidates, VetError, candidates};
