@@ -31,7 +31,7 @@ impl Addresses {
                 | Shape::Tree(_) => {}
             }
         }
-        Self { literals, globs: Group::new(globs, &mut Budget::for_policy()) }
+        Self { literals, globs: Group::new(globs, &mut Budget::whole()) }
     }
 
     /// All that speak about the address, in no order.

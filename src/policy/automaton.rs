@@ -56,9 +56,9 @@ const MOST: usize = 1 << 20;
 const LEAST: usize = 1 << 14;
 
 impl Budget {
-    /// What the wildcards of a policy may take. An automaton of two takes some 2 KiB and 40 µs; one
+    /// What each of them begins with. An automaton of two takes some 2 KiB and 40 µs; one
     /// that fails, up to 13 ms.
-    pub(super) fn for_policy() -> Self {
+    pub(super) fn whole() -> Self {
         Self { left: 16 << 20, failures: 64 << 20 }
     }
 }
@@ -205,7 +205,7 @@ mod tests {
     proptest! {
         #[test]
         fn together_as_one_by_one(globs in vec(glob(), 0..24), texts in vec(text(), 8)) {
-            agree(&globs, &texts, Budget::for_policy())?;
+            agree(&globs, &texts, Budget::whole())?;
             agree(&globs, &texts, Budget { left: LEAST, failures: LEAST })?;
             agree(&globs, &texts, Budget { left: 0, failures: 0 })?;
         }
@@ -218,10 +218,10 @@ mod tests {
         let globs: Vec<Glob> = (0..400)
             .map(|n| Glob::new(Prefix::Body, &format!("*{}*{}*", name(n), name(n / 26))))
             .collect();
-        let mut budget = Budget::for_policy();
+        let mut budget = Budget::whole();
         let automaton = Automaton::new(globs.clone(), &mut budget);
         assert!(automaton.parts.len() > 1);
-        assert!(Budget::for_policy().left - budget.left <= MOST);
+        assert!(Budget::whole().left - budget.left <= MOST);
         for text in ["abc", "zzz", "a-long-name.with.all-letters", ""] {
             assert_eq!(all(&automaton, text), one_by_one(&globs, text), "{text}");
         }
@@ -230,7 +230,7 @@ mod tests {
     /// Two at each of many bases that no automaton of a bearable size can tell apart.
     #[test]
     fn failures_are_paid_for() {
-        let mut budget = Budget::for_policy();
+        let mut budget = Budget::whole();
         let pair = |name: &str| {
             let glob =
                 |first| Glob::new(Prefix::Body, &format!("*{first}{}.{name}.", "?".repeat(20)));

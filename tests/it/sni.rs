@@ -44,6 +44,7 @@ async fn served_rows() {
         let mut client = connect_tunnel(proxy.address, &format!("{host}:{}", row.port)).await;
         let mut server = origin.accept().await;
         for (delay, segment) in &row.segments {
+            // As the row has it: what is tested is a client that takes its time.
             tokio::time::sleep(*delay).await;
             // A tunnel that was refused after the first segment takes no second one.
             client.write_all(segment).await.ok();
@@ -150,7 +151,8 @@ async fn a_client_that_stops_half_way_is_cut_off() {
         drop(client);
         last_end(&proxy, "slow").await;
     }
-    // Nothing is asked of a client that says nothing, or one that only waits for an answer.
+    // Nothing is asked of a client that says nothing, or one that only waits for an answer: slow on
+    // purpose, longer than the deadline.
     let (mut client, mut server) = tunnel(&proxy, &origin).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     client.write_all(b"hello").await.unwrap();

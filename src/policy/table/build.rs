@@ -121,7 +121,7 @@ impl<'r> Builder<'r> {
             deep: Vec::new(),
             roots: BTreeMap::new(),
             everywhere: Own::default(),
-            budget: Budget::for_policy(),
+            budget: Budget::whole(),
             findings: Vec::new(),
         }
     }

@@ -57,7 +57,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::{
-        super::key::{Key, block_of},
+        super::key::{Key, last_32_of},
         *,
     };
 
@@ -86,7 +86,7 @@ mod tests {
     }
 
     fn hash(keys: &Keys, name: &[u8]) -> u64 {
-        match block_of(name) {
+        match last_32_of(name) {
             Some(block) => Key::of_last(&block, name.len()).unwrap().hash(keys),
             None => keys.hash_long(name),
         }

@@ -14,13 +14,13 @@ use crate::net::Block;
 /// A name of up to 32 bytes: the last ones of a block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key<'b> {
-    block: &'b Block32,
-    mask: &'static Block32,
+    block: &'b Last32,
+    mask: &'static Last32,
     length: u8,
 }
 
 /// 32 bytes of text, flush right.
-pub(super) type Block32 = [u8; LONGEST];
+pub(super) type Last32 = [u8; LONGEST];
 
 /// The end of a record: a block, the last bytes of which are its name, and the name's length.
 pub(in crate::policy) type Ending = [u8; LONGEST + 1];
@@ -42,7 +42,7 @@ const MASKS: &[u8; 2 * LONGEST] = &{
 impl<'b> Key<'b> {
     /// Of so many last bytes.
     #[inline]
-    pub(super) fn of_last(block: &'b Block32, length: usize) -> Option<Self> {
+    pub(super) fn of_last(block: &'b Last32, length: usize) -> Option<Self> {
         let mask = MASKS.get(length..)?.first_chunk()?;
         Some(Self { block, mask, length: u8::try_from(length).ok()? })
     }
@@ -79,14 +79,14 @@ impl<'b> Key<'b> {
 }
 
 /// A name, flush right in a block; none, if it is longer.
-pub(super) fn block_of(name: &[u8]) -> Option<Block32> {
+pub(super) fn last_32_of(name: &[u8]) -> Option<Last32> {
     let mut block = [0; LONGEST];
     block.get_mut(LONGEST.checked_sub(name.len())?..)?.copy_from_slice(name);
     Some(block)
 }
 
 #[inline]
-fn halves(block: &Block32) -> [u128; 2] {
+fn halves(block: &Last32) -> [u128; 2] {
     let mut halves = [0; 2];
     for (half, bytes) in halves.iter_mut().zip(block.as_chunks().0) {
         *half = u128::from_le_bytes(*bytes);
@@ -110,7 +110,7 @@ mod tests {
         let keys = Keys::new(7);
         for length in 1..=LONGEST {
             let name = vec![b'a'; length];
-            let block = block_of(&name).unwrap();
+            let block = last_32_of(&name).unwrap();
             let key = Key::of_last(&block, length).unwrap();
             for before in [0, b'.', b'a'] {
                 let ending = ending(before, &name);
@@ -124,13 +124,13 @@ mod tests {
                 assert!(!key.is_that_of(&ending(b'a', &other)), "{length} {at}");
             }
             if length < LONGEST {
-                let longer = block_of(&vec![b'a'; length + 1]).unwrap();
+                let longer = last_32_of(&vec![b'a'; length + 1]).unwrap();
                 let longer = Key::of_last(&longer, length + 1).unwrap();
                 assert!(!longer.is_that_of(&ending(b'a', &name)));
                 assert!(!key.is_that_of(&ending(0, &vec![b'a'; length + 1])));
             }
         }
-        assert!(block_of(&[b'a'; LONGEST + 1]).is_none());
+        assert!(last_32_of(&[b'a'; LONGEST + 1]).is_none());
         assert!(Key::of_last(&[b'a'; LONGEST], LONGEST + 1).is_none());
     }
 }

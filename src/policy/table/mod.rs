@@ -43,7 +43,7 @@ pub(super) use self::{asking::AskId, build::Finding, key::Ending};
 use self::{
     asking::Asks,
     hash::Keys,
-    key::{Block32, Key, block_of},
+    key::{Key, Last32, last_32_of},
     line::{Line, Record, Tag, Target},
     node::{Depths, Nodes, Packed},
 };
@@ -94,7 +94,7 @@ struct Final {
 struct Sought<'n> {
     name: &'n [u8],
     /// The same flush right, if it is short.
-    block: Option<Block32>,
+    block: Option<Last32>,
     hash: u64,
 }
 
@@ -264,7 +264,7 @@ impl Table {
     }
 
     fn sought<'n>(&self, name: &'n [u8]) -> Sought<'n> {
-        let mut sought = Sought { name, block: block_of(name), hash: 0 };
+        let mut sought = Sought { name, block: last_32_of(name), hash: 0 };
         sought.hash = match sought.key() {
             Some(key) => key.hash(&self.keys),
             None => self.keys.hash_long(name),
