@@ -33,7 +33,7 @@
 //! two: toml (`policy::document` with `policy::lift`, `settings::file`), hyper (`proxy` for clients,
 //! `upstream` for origins), rustix (`confine`, `source::trust`) and regex-automata
 //! (`policy::automaton`, and `cli::bench` to compare with). `unsafe` is denied but in two places:
-//! `confine::notify`, for calls of the kernel, and `net::block`, for SSE2.
+//! `confine::trap`, for the result of a refused system call, and `net::block`, for SSE2.
 //!
 //! # Invariants
 //!

@@ -4,130 +4,77 @@
 //! another way to wait or to allocate must not break the proxy. The kernel remembers which calls
 //! pass whatever their arguments, and does not walk the list for them (since Linux 5.11).
 //!
-//! What is forbidden is heard of: a thread of its own answers each of these calls and tells. It
-//! lives as long as the process, and is under a filter that needs no answer. No other thread can
-//! answer, though all have the descriptor. What remains: they share its memory, and code that can
-//! write there at will may make it answer something else.
+//! What is forbidden is heard of: the kernel skips the call and sends `SIGSYS` to its thread, which
+//! then answers `EPERM` for itself and tells (`trap`). Not by `SECCOMP_RET_USER_NOTIF`, which is made
+//! for telling: whoever answers a notification may also answer that the call goes on. A thread that
+//! answers shares its memory with what it judges, so that code which can write there at will could
+//! make it say so; a process of its own would have to be forked, confined and kept alive. To a signal
+//! there is no such answer: code that has taken over the process can keep a call from being
+//! counted, and cannot make it.
+//!
+//! New processes are refused in silence: C libraries ask for them with all signals blocked, and the
+//! kernel would end the proxy rather than send it a signal that it blocks.
 
-use std::{
-    collections::BTreeMap,
-    io::ErrorKind,
-    sync::mpsc::{Receiver, channel},
-    thread,
-};
+use std::{collections::BTreeMap, thread};
 
 use seccompiler::{
     BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch, apply_filter,
 };
 
-use super::notify::Listener;
+use super::trap::Refusals;
 
 /// Forbids the calls to this thread and all that it starts; `refused` hears the number of each
-/// one that is tried.
+/// one that is tried and counted.
 pub(super) fn filter(refused: impl Fn(i32) + Send + 'static) -> Result<String, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|_| "no filter for this kind of processor".to_owned())?;
-    let Programs { forbidden, beside, answers } =
-        programs(arch).map_err(|error| error.to_string())?;
-    for program in &beside {
+    let programs = programs(arch).map_err(|error| error.to_string())?;
+    let mut refusals = Refusals::install().map_err(|error| error.to_string())?;
+    for program in &programs {
         apply_filter(program).map_err(|error| error.to_string())?;
     }
-    let (listener, listening) = channel();
-    let quiet = forbidden.clone();
+    // It lives as long as the process. The calls fail whether or not it hears of them.
+    let hear = move || {
+        while let Ok(number) = refusals.next() {
+            refused(number);
+        }
+    };
     thread::Builder::new()
-        .name("exeat-refuser".into())
-        .spawn(move || answer(&listening, &quiet, &refused))
+        .name("exeat-refusals".into())
+        .spawn(hear)
         .map_err(|error| error.to_string())?;
-    // Not for the thread that was just started. Of two filters the one that refuses wins.
-    apply_filter(&answers).map_err(|error| error.to_string())?;
-    match Listener::install(told(&forbidden)) {
-        Ok(installed) => {
-            listener.send(installed).map_err(|error| error.to_string())?;
-            Ok("seccomp".into())
-        }
-        // Somebody outside listens already, or the kernel is too old to tell.
-        Err(error) => {
-            apply_filter(&forbidden).map_err(|error| error.to_string())?;
-            Ok(format!("seccomp (refusals are not counted: {error})"))
-        }
-    }
+    Ok("seccomp".into())
 }
 
-/// Refuses whatever is heard of, to the end of the process.
-fn answer(listening: &Receiver<Listener>, quiet: &BpfProgram, refused: &impl Fn(i32)) {
-    // Without a listener there is nothing to do; without a filter of its own the thread does not
-    // go on, and the kernel refuses in its place.
-    let Ok(listener) = listening.recv() else { return };
-    if apply_filter(quiet).is_err() {
-        return;
-    }
-    loop {
-        match listener.next() {
-            Ok(call) => {
-                // The thread may have been interrupted, and does not wait.
-                listener.refuse(&call).ok();
-                refused(call.number);
-            }
-            // The same, before it was heard of.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Interrupted) => {}
-            Err(_) => return,
-        }
-    }
-}
-
-/// The same program, but what it forbids is told.
-fn told(program: &BpfProgram) -> Vec<libc::sock_filter> {
-    let tell = |k| if k == FORBID { libc::SECCOMP_RET_USER_NOTIF } else { k };
-    let instruction = |from: &seccompiler::sock_filter| libc::sock_filter {
-        code: from.code,
-        jt: from.jt,
-        jf: from.jf,
-        k: if from.code == RETURN { tell(from.k) } else { from.k },
+/// The filters, which are in force together, in the order in which they can be put in force: the
+/// last forbids any other.
+fn programs(arch: TargetArch) -> Result<Vec<BpfProgram>, Error> {
+    let filter = |calls, action| -> Result<BpfProgram, Error> {
+        Ok(SeccompFilter::new(calls, SeccompAction::Allow, action, arch)?.try_into()?)
     };
-    program.iter().map(instruction).collect()
-}
-
-/// `BPF_RET | BPF_K`.
-const RETURN: u16 = 0x06;
-
-/// What the program returns for a forbidden call.
-const FORBID: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
-
-/// The filters, which are in force together.
-struct Programs {
-    /// What is heard of.
-    forbidden: BpfProgram,
-    /// What every thread is refused besides.
-    beside: Vec<BpfProgram>,
-    /// What every thread but the one that answers is refused.
-    answers: BpfProgram,
-}
-
-fn programs(arch: TargetArch) -> Result<Programs, Error> {
-    let mut forbidden: BTreeMap<i64, Vec<SeccompRule>> =
-        NEVER.iter().chain(NEVER_OLD).map(|call| (*call, Vec::new())).collect();
-    for (call, conditions) in SOMETIMES {
-        let rule = conditions.iter().map(Argument::condition).collect::<Result<_, _>>()?;
-        forbidden.entry(*call).or_default().push(SeccompRule::new(rule)?);
-    }
     let errno = |number: i32| SeccompAction::Errno(number.unsigned_abs());
-    let forbid = |calls, number| -> Result<BpfProgram, Error> {
-        let filter = SeccompFilter::new(calls, SeccompAction::Allow, errno(number), arch)?;
-        Ok(filter.try_into()?)
-    };
     // Its flags are in memory, where no filter sees them; libraries fall back to clone.
-    let clone3 = [(libc::SYS_clone3, Vec::new())].into();
-    let mut beside = vec![forbid(clone3, libc::ENOSYS)?];
+    let clone3 = rules(&[libc::SYS_clone3], &[])?;
+    let mut programs = vec![filter(clone3, errno(libc::ENOSYS))?];
     if arch == TargetArch::x86_64 {
-        beside.push(no_x32());
+        programs.push(no_x32());
     }
-    let answers = ANSWERS
-        .iter()
-        .map(|request| Ok(SeccompRule::new(vec![Argument::Is(1, *request).condition()?])?))
-        .collect::<Result<_, Error>>()?;
-    let answers = forbid([(libc::SYS_ioctl, answers)].into(), libc::EPERM)?;
-    Ok(Programs { forbidden: forbid(forbidden, libc::EPERM)?, beside, answers })
+    programs.push(filter(rules(PROCESSES_OLD, PROCESSES)?, errno(libc::EPERM))?);
+    let never = [NEVER, NEVER_OLD].concat();
+    programs.push(filter(rules(&never, SOMETIMES)?, SeccompAction::Trap)?);
+    Ok(programs)
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn rules(always: &[i64], sometimes: &[(i64, &[Argument])]) -> Result<Rules, Error> {
+    let mut rules: Rules = always.iter().map(|call| (*call, Vec::new())).collect();
+    for (call, conditions) in sometimes {
+        let rule = conditions.iter().map(Argument::condition).collect::<Result<_, _>>()?;
+        rules.entry(*call).or_default().push(SeccompRule::new(rule)?);
+    }
+    Ok(rules)
 }
 
 /// The second set of numbers for the same calls that some kernels have (`__X32_SYSCALL_BIT`).
@@ -138,10 +85,13 @@ fn no_x32() -> BpfProgram {
         statement(0x20, 0, 0),
         // BPF_JMP | BPF_JGE | BPF_K: on to the next, or over it.
         statement(0x35, 1, 0x4000_0000),
-        statement(RETURN, 0, FORBID),
+        statement(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs()),
         statement(RETURN, 0, libc::SECCOMP_RET_ALLOW),
     ]
 }
+
+/// `BPF_RET | BPF_K`.
+const RETURN: u16 = 0x06;
 
 /// What the lower half of an argument must be for a call to be forbidden.
 #[derive(Debug, Clone, Copy)]
@@ -169,10 +119,18 @@ impl Argument {
     }
 }
 
+/// No process, only threads.
+const PROCESSES: &[(i64, &[Argument])] =
+    &[(libc::SYS_clone, &[Argument::Lacks(0, libc::CLONE_THREAD)])];
+
+/// Older forms of the same, which x86-64 has.
+#[cfg(target_arch = "x86_64")]
+const PROCESSES_OLD: &[i64] = &[libc::SYS_fork, libc::SYS_vfork];
+#[cfg(not(target_arch = "x86_64"))]
+const PROCESSES_OLD: &[i64] = &[];
+
 /// Forbidden with some arguments: all conditions of a line together.
 const SOMETIMES: &[(i64, &[Argument])] = &[
-    // No process, only threads.
-    (libc::SYS_clone, &[Argument::Lacks(0, libc::CLONE_THREAD)]),
     // Only the internet; the runtime's pairs of unix sockets come from socketpair.
     (
         libc::SYS_socket,
@@ -185,6 +143,9 @@ const SOMETIMES: &[(i64, &[Argument])] = &[
     // Typing into the terminal it was started from.
     (libc::SYS_ioctl, &[Argument::Is(1, TIOCSTI)]),
     (libc::SYS_ioctl, &[Argument::Is(1, TIOCLINUX)]),
+    // Another way to install a filter, and another handler for what is refused.
+    (libc::SYS_prctl, &[Argument::Is(0, PR_SET_SECCOMP)]),
+    (libc::SYS_rt_sigaction, &[Argument::Is(0, SIGSYS)]),
 ];
 
 /// Forbidden on every architecture.
@@ -220,6 +181,7 @@ const NEVER: &[i64] = &[
     libc::SYS_add_key,
     libc::SYS_keyctl,
     libc::SYS_request_key,
+    libc::SYS_seccomp,
     libc::SYS_memfd_create,
     MEMFD_SECRET,
     libc::SYS_fanotify_init,
@@ -301,7 +263,6 @@ const NEVER: &[i64] = &[
 const NEVER_OLD: &[i64] = &[
     libc::SYS_chmod,
     libc::SYS_chown,
-    libc::SYS_fork,
     libc::SYS_futimesat,
     libc::SYS_ioperm,
     libc::SYS_iopl,
@@ -319,7 +280,6 @@ const NEVER_OLD: &[i64] = &[
     libc::SYS_uselib,
     libc::SYS_utime,
     libc::SYS_utimes,
-    libc::SYS_vfork,
 ];
 /// renameat and kexec_file_load.
 #[cfg(target_arch = "aarch64")]
@@ -332,33 +292,33 @@ const NEVER_OLD: &[i64] = &[];
 const MEMFD_SECRET: i64 = 447;
 const PROCESS_MRELEASE: i64 = 448;
 const FCHMODAT2: i64 = 452;
+const PR_SET_SECCOMP: u64 = 22;
+const SIGSYS: u64 = 31;
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
 
-/// Requests to the descriptor of a filter (`linux/seccomp.h`): `SECCOMP_IOCTL_NOTIF_RECV`, `_SEND`,
-/// `_ID_VALID`, `_ADDFD` and `_SET_FLAGS`, and `_ID_VALID` as it was before Linux 5.9. The answer
-/// to a call may be that it goes on.
-const ANSWERS: &[u64] =
-    &[0xc050_2100, 0xc018_2101, 0x4008_2102, 0x4018_2103, 0x4008_2104, 0x8008_2102];
-
 #[cfg(test)]
 mod tests {
-    use super::{super::notify::Call, *};
+    use super::*;
 
+    /// No answer is left to anybody: a call passes, fails, or is skipped.
     #[test]
-    fn only_the_refuser_answers() {
-        // Filters are for a thread and what it starts.
-        let confined = thread::spawn(|| {
-            let arch = TargetArch::try_from(std::env::consts::ARCH).unwrap();
-            let Programs { forbidden, answers, .. } = programs(arch).unwrap();
-            apply_filter(&answers).unwrap();
-            // None if somebody outside listens already, or the kernel is too old: nothing to answer.
-            let Ok(listener) = Listener::install(told(&forbidden)) else { return };
-            let sent = listener.refuse(&Call { id: 1, number: 0 }).unwrap_err();
-            assert_eq!(sent.raw_os_error(), Some(libc::EPERM), "{sent}");
-            let received = listener.next().unwrap_err();
-            assert_eq!(received.raw_os_error(), Some(libc::EPERM), "{received}");
-        });
-        confined.join().unwrap();
+    fn nothing_that_is_forbidden_waits_for_an_answer() {
+        for arch in [TargetArch::x86_64, TargetArch::aarch64, TargetArch::riscv64] {
+            let programs = programs(arch).unwrap();
+            let answers = programs.iter().flatten().filter(|line| line.code == RETURN);
+            let mut kinds: Vec<u32> =
+                answers.map(|line| line.k & libc::SECCOMP_RET_ACTION_FULL).collect();
+            kinds.sort_unstable();
+            kinds.dedup();
+            let known = [
+                libc::SECCOMP_RET_TRAP,
+                libc::SECCOMP_RET_ERRNO,
+                libc::SECCOMP_RET_ALLOW,
+                // For the calls of another architecture.
+                libc::SECCOMP_RET_KILL_PROCESS,
+            ];
+            assert_eq!(kinds, known, "{arch:?}");
+        }
     }
 }

@@ -13,10 +13,10 @@ mod calls;
 #[cfg(target_os = "linux")]
 mod files;
 #[cfg(target_os = "linux")]
-#[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
-mod notify;
-#[cfg(target_os = "linux")]
 mod privileges;
+#[cfg(target_os = "linux")]
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
+mod trap;
 
 use std::{fmt, path::PathBuf};
 
@@ -40,8 +40,8 @@ pub struct Confinement {
 }
 
 /// Confines the calling thread and all that it starts. Call it before any other thread runs, and
-/// once. `refused` hears the number of each system call that was tried in vain, on a thread of its
-/// own.
+/// once. `refused` hears the number of each system call that was tried in vain, but those that start
+/// processes, on a thread of its own.
 #[cfg(target_os = "linux")]
 #[must_use]
 pub fn confine(files: &Files, refused: impl Fn(i32) + Send + 'static) -> Confinement {
