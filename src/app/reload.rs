@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use super::random_seed;
 use crate::{
     observe::Counters,
-    policy::{Egress, LineIndex, List, Policy, Problem},
+    policy::{Egress, LineIndex, List, Policy, Problem, Source},
     requirements::{self, Applied, Rejected},
-    source::{PolicySource, ReadError, Snapshot},
+    source::{PolicySource, ReadError, Snapshot, Text},
 };
 
 /// Puts changed policies in force.
@@ -32,6 +32,14 @@ impl Reloader {
     pub(super) async fn take(&self, change: Result<Snapshot, ReadError>) {
         let snapshot = match change {
             Ok(snapshot) => snapshot,
+            Err(ReadError::Closed { file, error }) => {
+                self.counters.reload_failures.increment();
+                tracing::error!(
+                    "{} was not there at the start, and a confined proxy does not read it later:                      {error}: everything is refused until exeat is restarted, because denies in it                      would apply",
+                    file.path()
+                );
+                nothing_goes_out(&file)
+            }
             Err(error) if error.is_forbidden() => {
                 return self.keep_old(&format!(
                     "{error}: a confined proxy reads only where its files were at the start, as \
@@ -71,6 +79,14 @@ impl Reloader {
         let generation = self.policies.borrow().generation();
         tracing::error!(generation, "policy not reloaded, the old one stays in force: {why}");
     }
+}
+
+/// In place of documents with denies that cannot be known. Clients see the name of the file, and
+/// with it what to do.
+fn nothing_goes_out(file: &Source) -> Snapshot {
+    let source = Source::file(format!("{}, which came late: restart exeat", file.path()));
+    let bytes = b"[experimental_network]\nenabled = false\n".to_vec();
+    Snapshot { chosen: Text { bytes, source: Arc::new(source) }, system: None }
 }
 
 /// Reads the layers of a snapshot.

@@ -109,8 +109,9 @@ impl PolicySource {
     }
 
     /// The directories, or files, in which the documents are found, also after a rename or a
-    /// swapped link: all that must stay readable. Of a file that is not there, the nearest
-    /// directory that is. Never the root directory, which would be everything.
+    /// swapped link: all that must stay readable. Of a file that is not there, its directory if
+    /// that is; nothing further up, where other people's files are: `/etc` for the system file.
+    /// Never the root directory, which would be everything.
     #[must_use]
     pub fn places(&self) -> Vec<PathBuf> {
         let chosen = match &self.chosen {
@@ -136,12 +137,8 @@ impl PolicySource {
 fn places_of(path: &Path) -> Vec<PathBuf> {
     let Ok(steps) = walk(path) else {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let nearest = path.ancestors().skip(1).find(|directory| directory.is_dir());
-        return nearest
-            .filter(|directory| directory.parent().is_some())
-            .map(Path::to_owned)
-            .into_iter()
-            .collect();
+        let directory = path.parent().filter(|place| place.parent().is_some() && place.is_dir());
+        return directory.map(Path::to_owned).into_iter().collect();
     };
     // A link to something beside or below it is swapped for another one beside or below it.
     let stays = |target: &Path| {
@@ -208,7 +205,9 @@ mod tests {
         // A link to elsewhere is not swapped for something beside it.
         symlink(root.join("etc/v1/p.toml"), root.join("srv/p.toml")).unwrap();
         assert_eq!(places("srv/p.toml"), ["etc/v1"]);
-        assert_eq!(places("srv/none/p.toml"), ["srv"]);
-        assert!(places_of(Path::new("/none/p.toml")).is_empty());
+        // One that is not there yet.
+        assert_eq!(places("srv/none.toml"), ["srv"]);
+        assert!(places("srv/none/p.toml").is_empty());
+        assert!(places_of(Path::new("/none.toml")).is_empty());
     }
 }

@@ -40,6 +40,18 @@ pub struct Text {
 /// A document that cannot be read, or must not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
+    /// The system file has come, and this process may not read it: its denies cannot be known.
+    #[error(
+        "cannot read {}, which was not there at the start and whose denies apply: {error}",
+        .file.path()
+    )]
+    Closed {
+        /// Its path.
+        file: Arc<Source>,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
     /// Others could have written it.
     #[cfg(unix)]
     #[error("policy {0} is not taken: {1}")]
@@ -56,9 +68,23 @@ impl ReadError {
         match self {
             #[cfg(unix)]
             Self::Distrusted(..) => false,
-            Self::Unreadable(_, error) => error.kind() == io::ErrorKind::PermissionDenied,
+            Self::Closed { error, .. } | Self::Unreadable(_, error) => {
+                error.kind() == io::ErrorKind::PermissionDenied
+            }
         }
     }
+}
+
+/// A file that cannot be read, or must not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Others could have written it.
+    #[cfg(unix)]
+    #[error(transparent)]
+    Distrusted(#[from] Distrust),
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
 }
 
 /// Enough of a file's metadata to tell that it is another one, or was written to.
@@ -76,7 +102,8 @@ impl PolicySource {
     /// # Errors
     ///
     /// The first document that cannot be read. A system file that has gone since the start is an
-    /// error too: its denies must not vanish unnoticed.
+    /// error too: its denies must not vanish unnoticed. That of one that has come and must not be
+    /// read is [`ReadError::Closed`].
     pub fn read(&self) -> Result<Snapshot, ReadError> {
         let chosen = match &self.chosen {
             Place::File(path, source) => self.read_text(path, source)?,
@@ -104,16 +131,20 @@ impl PolicySource {
 
     /// None as long as the file has never been there.
     fn read_system(&self, file: &SystemFile) -> Result<Option<Text>, ReadError> {
+        let never_seen = !file.seen.load(Ordering::Relaxed);
+        let never = |error: &io::Error, kind| never_seen && error.kind() == kind;
         match self.read_text(&file.path, &file.source) {
             Ok(text) => {
                 file.seen.store(true, Ordering::Relaxed);
                 Ok(Some(text))
             }
-            Err(ReadError::Unreadable(_, error))
-                if error.kind() == io::ErrorKind::NotFound
-                    && !file.seen.load(Ordering::Relaxed) =>
-            {
+            Err(ReadError::Unreadable(_, error)) if never(&error, io::ErrorKind::NotFound) => {
                 Ok(None)
+            }
+            Err(ReadError::Unreadable(_, error))
+                if never(&error, io::ErrorKind::PermissionDenied) =>
+            {
+                Err(ReadError::Closed { file: Arc::clone(&file.source), error })
             }
             Err(error) => Err(error),
         }

@@ -53,7 +53,8 @@ pub async fn watch(
         // after one that failed: what it failed for may pass without a change to the file.
         seen = if forced || unreadable { None } else { stamp };
         let news = match &read {
-            Ok(snapshot) => forced || current != *snapshot,
+            // Whoever was told of a failure hears of its end too.
+            Ok(snapshot) => forced || reported_unreadable || current != *snapshot,
             Err(_) => forced || !reported_unreadable,
         };
         reported_unreadable = unreadable;
