@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct Room(Arc<Semaphore>);
 #[derive(Debug)]
 pub(super) struct Place(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
-/// The connections of each client address. Loopback is not counted: behind it are all agents of
+/// The connections of each client. Loopback is not counted: behind it are all agents of
 /// this machine, which have nothing else in common. Never larger than the number of connections.
 #[derive(Debug)]
 pub(super) struct Crowd {
@@ -44,10 +44,16 @@ pub(super) struct Crowd {
 
 /// The place of one connection in the crowd.
 #[derive(Debug)]
-pub(super) struct Seat(Option<(IpAddr, Counts)>);
+pub(super) struct Seat(Option<(Network, Counts)>);
 
-/// How many connections each address has; none is in it with zero.
-type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
+/// What one client may come from: an IPv4 address, or an IPv6 /64. The other 64 bits a host chooses
+/// as it likes (RFC 4291 2.5.1, RFC 7934 3; RFC 8981 makes new ones all the time), so that by
+/// addresses it would be as many clients as it wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Network(IpAddr);
+
+/// How many connections each client has; none is in it with zero.
+type Counts = Arc<Mutex<HashMap<Network, usize>>>;
 
 /// Connections that linger at a time after having been turned away.
 const FAREWELLS: usize = 256;
@@ -84,37 +90,47 @@ impl Crowd {
         Self { limit, counts: Arc::default() }
     }
 
-    /// A place for one more connection from there, if the address may have one.
+    /// A place for one more connection from there, if the client may have one.
     pub(super) fn take(&self, address: IpAddr) -> Option<Seat> {
         let address = address.to_canonical();
         if address.is_loopback() {
             return Some(Seat(None));
         }
+        let network = Network::of(address);
         let mut counts = lock(&self.counts);
-        let count = counts.entry(address).or_default();
+        let count = counts.entry(network).or_default();
         if *count >= self.limit {
             return None;
         }
         *count += 1;
-        Some(Seat(Some((address, Arc::clone(&self.counts)))))
+        Some(Seat(Some((network, Arc::clone(&self.counts)))))
+    }
+}
+
+impl Network {
+    fn of(address: IpAddr) -> Self {
+        Self(match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        })
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let Some((address, counts)) = &self.0 else { return };
+        let Some((network, counts)) = &self.0 else { return };
         let mut counts = lock(counts);
-        if let Some(count) = counts.get_mut(address) {
+        if let Some(count) = counts.get_mut(network) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(address);
+                counts.remove(network);
             }
         }
     }
 }
 
 /// No code that can panic runs under the lock, so a poisoned one is sound.
-fn lock(counts: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+fn lock(counts: &Mutex<HashMap<Network, usize>>) -> MutexGuard<'_, HashMap<Network, usize>> {
     counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -138,6 +154,18 @@ mod tests {
         assert!(crowd.take(ip("192.0.2.1")).is_some());
         drop(other);
         assert!(lock(&crowd.counts).is_empty(), "nothing is kept of who is gone");
+    }
+
+    #[test]
+    fn a_host_has_one_limit_for_all_its_ipv6_addresses() {
+        let crowd = Crowd::new(2);
+        let seats = ["2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff"]
+            .map(|address| crowd.take(ip(address)).unwrap());
+        assert!(crowd.take(ip("2001:db8:0:1::2")).is_none());
+        assert!(crowd.take(ip("2001:db8:0:2::1")).is_some(), "its neighbour has its own");
+        drop(seats);
+        assert!(crowd.take(ip("2001:db8:0:1::2")).is_some());
+        assert!(lock(&crowd.counts).is_empty());
     }
 
     #[test]
