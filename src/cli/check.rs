@@ -20,7 +20,7 @@ use crate::{
     net::{Authority, Host, Port, Target, TargetError},
     policy::{Policy, Reason, Rule},
     requirements,
-    settings::{Environment, Flags, Settings},
+    settings::{Environment, Flags, Permissions, Settings},
     source::{PolicySource, SYSTEM_FILE},
 };
 
@@ -112,7 +112,7 @@ fn load(
     settings: &SettingsArgs,
     environment: Environment,
 ) -> Result<Policy, Exit> {
-    let file = settings.read(&environment)?;
+    let file = settings.read(&environment, Permissions::Insecure)?;
     let flags = Flags {
         requirements: arguments.requirements,
         preset: arguments.preset,

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     app::{Opened, StartError},
     observe::start_log,
-    settings::{Confine, Environment, Flags, Settings, parse_duration},
+    settings::{Confine, Environment, Flags, Permissions, Settings, parse_duration},
     source::SYSTEM_FILE,
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Serve {
     /// 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     drain: Option<Duration>,
-    /// Take a policy file even if another unprivileged user could change it
+    /// Take policy and settings files even if another unprivileged user could change them
     #[arg(long)]
     insecure_policy_permissions: bool,
     /// Keep all rights of the user, instead of giving up what a proxy does not need
@@ -54,7 +54,8 @@ impl Serve {
         if let Err(error) = start_log(environment.log.as_deref()) {
             return complain(&error, Exit::Config);
         }
-        let file = match self.settings.read(&environment) {
+        let permissions = Permissions::of_flag(self.insecure_policy_permissions);
+        let file = match self.settings.read(&environment, permissions) {
             Ok(file) => file,
             Err(exit) => return exit,
         };

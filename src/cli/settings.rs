@@ -1,11 +1,14 @@
 //! `--settings`, which `serve` and `check` share.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::Args;
 
 use super::{Exit, complain, policy::show};
-use crate::settings::{Environment, SettingsFile};
+use crate::{
+    settings::{Environment, Permissions, SettingsFile},
+    source::read_guarded,
+};
 
 /// Which settings file.
 #[derive(Debug, Args)]
@@ -16,18 +19,25 @@ pub(super) struct SettingsArgs {
 }
 
 impl SettingsArgs {
-    /// Reads the file that is meant; none is fine.
+    /// Reads the file that is meant; none is fine. What is enforced must come from a file that
+    /// nobody else could have written: it may open private destinations and more.
     ///
     /// # Errors
     ///
     /// What is wrong with it has been shown.
-    pub(super) fn read(&self, environment: &Environment) -> Result<SettingsFile, Exit> {
+    pub(super) fn read(
+        &self,
+        environment: &Environment,
+        permissions: Permissions,
+    ) -> Result<SettingsFile, Exit> {
         let Some(path) = self.settings.as_ref().or(environment.settings.as_ref()) else {
             return Ok(SettingsFile::default());
         };
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let unreadable = |error: &dyn fmt::Display| {
             complain(&format!("cannot read settings {}: {error}", path.display()), Exit::Config)
-        })?;
+        };
+        let bytes = read_guarded(path, permissions).map_err(|error| unreadable(&error))?;
+        let text = String::from_utf8(bytes).map_err(|error| unreadable(&error))?;
         SettingsFile::parse(&text).map_err(|problems| {
             show(&problems, &text, &path.to_string_lossy());
             complain(&format!("settings {} cannot be used", path.display()), Exit::Config)

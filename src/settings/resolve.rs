@@ -53,13 +53,21 @@ pub enum Chosen {
     Preset(String),
 }
 
-/// Whose policy files are taken. Only a flag says otherwise, where everybody sees it.
+/// Whose policy and settings files are taken. Only a flag says otherwise, where everybody sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permissions {
     /// Only those that no other unprivileged user can change.
     Checked,
     /// Anybody's.
     Insecure,
+}
+
+impl Permissions {
+    /// What `--insecure-policy-permissions` means.
+    #[must_use]
+    pub fn of_flag(insecure: bool) -> Self {
+        if insecure { Self::Insecure } else { Self::Checked }
+    }
 }
 
 /// What the process may still do once it runs. Only a flag says otherwise, where everybody sees it.
@@ -226,10 +234,7 @@ impl Settings {
         let audit = flags.audit.or(environment.audit).or(file.audit_to);
         Self {
             chosen,
-            permissions: match flags.insecure_policy_permissions {
-                true => Permissions::Insecure,
-                false => Permissions::Checked,
-            },
+            permissions: Permissions::of_flag(flags.insecure_policy_permissions),
             confine: match flags.no_confine {
                 true => Confine::Unconfined,
                 false => Confine::Confined,

@@ -1,4 +1,5 @@
 //! Where policy bytes come from: a file, a preset, and the system's own file; watched for changes.
+//! Also the one way to read a file that must not be another user's, such as the settings.
 //!
 //! Reads and watches, and judges who could have written a file, but not what it says: what the
 //! bytes mean is `policy`'s and `requirements`'.
@@ -13,7 +14,7 @@ mod watch;
 
 pub use locate::{LocateError, PolicySource, SYSTEM_FILE};
 pub use preset::{PRESETS, Preset};
-pub use snapshot::{ReadError, Snapshot, Text, read_limited};
+pub use snapshot::{FileError, ReadError, Snapshot, Text, read_guarded, read_limited};
 #[cfg(unix)]
 pub use trust::Distrust;
 pub use watch::watch;

@@ -9,7 +9,7 @@ use std::{
 };
 
 #[cfg(unix)]
-use super::Distrust;
+use super::{Distrust, trust::Trust};
 use super::{
     PolicySource,
     locate::{Place, SystemFile},
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     policy::{MAX_BYTES, Source},
     requirements::Layer,
+    settings::Permissions,
 };
 
 /// What every document of a source said when it was read.
@@ -193,6 +194,25 @@ impl Text {
 /// Whatever opening and reading it gives.
 pub fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     limited(File::open(path)?)
+}
+
+/// The same of a file that decides what may leave, if it is one that is taken.
+///
+/// # Errors
+///
+/// Whatever opening and reading it gives; and, if that is checked, that it is no regular file, or
+/// that another unprivileged user could change it.
+pub fn read_guarded(path: &Path, permissions: Permissions) -> Result<Vec<u8>, FileError> {
+    match permissions {
+        Permissions::Insecure => Ok(read_limited(path)?),
+        Permissions::Checked => {
+            regular(path)?;
+            let file = File::open(path)?;
+            #[cfg(unix)]
+            Trust::of_this_process().check(path, &file.metadata()?)?;
+            Ok(limited(file)?)
+        }
+    }
 }
 
 fn limited(file: File) -> io::Result<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! Whether nobody but root and the user this program runs as can change a policy file.
+//! Whether nobody but root and the user this program runs as can change a policy or settings file.
 //!
 //! The file itself is judged, and every directory and link on the way to it: who may rename a
 //! directory's entries decides what the path leads to. What passes although others have write
@@ -21,7 +21,7 @@ use rustix::fs::StatVfsMountFlags;
 
 use super::walk::{Step, walk};
 
-/// Who may change policies: root and one other user, with their private groups.
+/// Who may change them: root and one other user, with their private groups.
 #[derive(Debug)]
 pub(super) struct Trust {
     user: u32,

@@ -1,4 +1,5 @@
-//! Policy files that another unprivileged user could change are not taken, at the start and later.
+//! Policy and settings files that another unprivileged user could change are not taken, at the start
+//! and later.
 
 use std::{
     fs,
@@ -52,6 +53,46 @@ fn the_start_says_what_where_and_the_cure() {
     let (said, code) = start(&policy);
     assert_eq!(code, Some(78));
     assert!(said.contains(&format!("{} (mode 0777)", directory.path().display())), "{said}");
+}
+
+/// Settings can open private destinations, and so are the operator's alone. What only asks takes any.
+#[test]
+fn settings_that_others_can_write_are_not_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("requirements.toml");
+    fs::write(&policy, "[experimental_network]\nenabled = true\nallowed_domains = [\"a.test\"]\n")
+        .unwrap();
+    let settings = directory.path().join("exeat.toml");
+    fs::write(&settings, "[egress]\nprivate = [\"*.test\"]\n").unwrap();
+    mode(&settings, 0o666);
+    let exeat = |command: &[&str]| {
+        let mut exeat = Command::new(env!("CARGO_BIN_EXE_exeat"));
+        exeat.args(command).arg("--requirements").arg(&policy);
+        exeat
+    };
+    // By the flag and by the variable; on an address that nobody here has, where a start ends that
+    // goes on.
+    let serve = ["serve", "--listen", "192.0.2.1:0", "--allow-non-loopback", "--audit", "off"];
+    let mut by_flag = exeat(&serve);
+    by_flag.arg("--settings").arg(&settings);
+    let mut by_variable = exeat(&serve);
+    by_variable.env("EXEAT_SETTINGS", &settings);
+    for mut start in [by_flag, by_variable] {
+        let output = start.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        let parts =
+            ["settings", "exeat.toml (mode 0666)", "chmod o-w", "--insecure-policy-permissions"];
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    }
+    let mut check = exeat(&["check", "a.test:443"]);
+    let output = check.arg("--settings").arg(&settings).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut insecure = exeat(&serve);
+    insecure.arg("--insecure-policy-permissions").arg("--settings").arg(&settings);
+    let output = insecure.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("cannot listen on 192.0.2.1"), "{said}");
 }
 
 #[tokio::test]
