@@ -40,6 +40,7 @@ pub struct App {
     /// What is in force.
     snapshot: Snapshot,
     summary: String,
+    lowered: Option<String>,
     warnings: Vec<Problem>,
     audit_end: AuditEnd,
     drain: Duration,
@@ -65,6 +66,12 @@ impl App {
     #[must_use]
     pub fn policy_summary(&self) -> &str {
         &self.summary
+    }
+
+    /// To which limits there are descriptors, if not to the default ones.
+    #[must_use]
+    pub fn lowered_limits(&self) -> Option<&str> {
+        self.lowered.as_deref()
     }
 
     /// Warnings about the chosen policy, with its text.

@@ -42,6 +42,7 @@ pub struct Opened {
     resolver: Resolver,
     audit: AuditOutput,
     counters: Arc<Counters>,
+    lowered: Option<String>,
 }
 
 /// Why a proxy cannot start.
@@ -89,8 +90,8 @@ impl Opened {
     /// # Errors
     ///
     /// Whatever is missing or wrong; nothing is left running.
-    pub fn new(settings: Settings, system_file: &Path) -> Result<Self, StartError> {
-        descriptors::raise(&settings.limits);
+    pub fn new(mut settings: Settings, system_file: &Path) -> Result<Self, StartError> {
+        let lowered = descriptors::raise(&mut settings.limits, settings.asked);
         let source = PolicySource::locate(&settings.chosen, system_file)?;
         let source = Arc::new(match settings.permissions {
             Permissions::Checked => source.guarded(),
@@ -110,7 +111,18 @@ impl Opened {
         let resolver = Resolver::new(&settings.dns, settings.timeouts.dns)?;
         let audit = AuditOutput::open(&settings.audit)?;
         let counters = Arc::default();
-        Ok(Self { settings, source, snapshot, applied, bound, own, resolver, audit, counters })
+        Ok(Self {
+            settings,
+            source,
+            snapshot,
+            applied,
+            bound,
+            own,
+            resolver,
+            audit,
+            counters,
+            lowered,
+        })
     }
 
     /// Gives up everything that the proxy will not need, and says what that is. To be called before
@@ -158,8 +170,18 @@ impl Opened {
     ///
     /// Dropping the future leaves tasks behind that end with the runtime.
     pub async fn start(self) -> Result<App, StartError> {
-        let Self { settings, source, snapshot, applied, bound, own, resolver, audit, counters } =
-            self;
+        let Self {
+            settings,
+            source,
+            snapshot,
+            applied,
+            bound,
+            own,
+            resolver,
+            audit,
+            counters,
+            lowered,
+        } = self;
         let summary = summary(&source, &applied);
         let Applied { ruleset, warnings, .. } = applied;
         let address = bound.address();
@@ -206,6 +228,7 @@ impl Opened {
             source,
             snapshot,
             summary,
+            lowered,
             warnings,
             audit_end,
             drain,

@@ -116,7 +116,12 @@ async fn serve(opened: Opened) -> Exit {
     };
     let (warnings, text) = app.warnings();
     show(warnings, &text, app.policy_name());
-    say(&format!("exeat: listening on http://{}; {}", app.address(), app.policy_summary()));
+    let lowered = app.lowered_limits().map_or_else(String::new, |limits| format!("; {limits}"));
+    say(&format!(
+        "exeat: listening on http://{}; {}{lowered}",
+        app.address(),
+        app.policy_summary()
+    ));
     app.run(shutdown, hangup).await;
     Exit::Success
 }

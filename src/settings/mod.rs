@@ -14,6 +14,6 @@ pub use environment::{Environment, EnvironmentError};
 pub use file::SettingsFile;
 pub use flags::Flags;
 pub use resolve::{
-    AuditTarget, Chosen, Confine, Dns, Ech, Limits, Listen, Permissions, Private, Settings, Sni,
-    Timeouts, Tls,
+    Asked, AuditTarget, Chosen, Confine, Dns, Ech, Limits, Listen, Permissions, Private, Settings,
+    Sni, Timeouts, Tls,
 };

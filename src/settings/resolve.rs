@@ -36,6 +36,8 @@ pub struct Settings {
     pub audit_queue: usize,
     /// Bounds.
     pub limits: Limits,
+    /// Which of them were asked for.
+    pub asked: Asked,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// What is asked of the beginning of a tunnel.
@@ -135,7 +137,7 @@ pub enum AuditTarget {
 pub struct Limits {
     /// Client connections and tunnels.
     pub connections: usize,
-    /// Those of one client address that is not loopback.
+    /// Those of one client that is not on loopback: an IPv4 address, or an IPv6 /64.
     pub connections_per_client: usize,
     /// Tunnels, from the decision that allows them to their end.
     pub tunnels: usize,
@@ -155,6 +157,16 @@ pub struct Limits {
     pub idle_per_origin: usize,
     /// Idle connections kept in all.
     pub idle_origins: usize,
+}
+
+/// The bounds that cost descriptors, as far as somebody wrote them. The others are defaults, which
+/// may be lowered to what the system has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked {
+    /// `connections`.
+    pub connections: Option<usize>,
+    /// `idle_origins`.
+    pub idle_origins: Option<usize>,
 }
 
 /// Deadlines; none of them limits the age of a stream that moves.
@@ -267,6 +279,10 @@ impl Settings {
                 idle_per_origin: size(file.idle_per_origin, 32),
                 idle_origins: size(file.idle_origins, 1_024),
             },
+            asked: Asked {
+                connections: written(file.connections),
+                idle_origins: written(file.idle_origins),
+            },
             timeouts: Timeouts {
                 idle_client: file.idle_client.unwrap_or(Duration::from_secs(60)),
                 request_head: file.request_head.unwrap_or(Duration::from_secs(30)),
@@ -322,8 +338,12 @@ fn ssh_over_443() -> Vec<Pattern> {
     SSH_OVER_443.iter().filter_map(|host| Pattern::parse(host).ok()).collect()
 }
 
-fn size(written: Option<u32>, default: usize) -> usize {
-    written.and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
+fn size(number: Option<u32>, default: usize) -> usize {
+    written(number).unwrap_or(default)
+}
+
+fn written(number: Option<u32>) -> Option<usize> {
+    number.and_then(|number| usize::try_from(number).ok())
 }
 
 #[cfg(test)]

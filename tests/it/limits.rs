@@ -378,11 +378,34 @@ mod descriptors {
     use super::*;
 
     #[tokio::test]
-    async fn too_few_are_told_at_the_start() {
-        let proxy = ProxyBuilder::new("").descriptors(300).start().await;
+    async fn too_few_for_what_was_asked_for_are_told_at_the_start() {
+        let proxy = ProxyBuilder::new("")
+            .settings("[limits]\nconnections = 1000")
+            .descriptors(300)
+            .start()
+            .await;
         let log = proxy.log();
         assert!(log.contains("allows more than this process may open"), "{log}");
         assert!(log.contains("limit=300"), "{log}");
+    }
+
+    /// Connections that are turned away are told by the limit that has a name, not by the system's.
+    #[tokio::test]
+    async fn defaults_are_lowered_to_what_there_is() {
+        let proxy = ProxyBuilder::new("").descriptors(96).start().await;
+        let log = proxy.log();
+        assert!(!log.contains("WARN"), "{log}");
+        let ready = log.lines().find(|line| line.contains("listening on")).unwrap();
+        assert!(ready.contains("at most 31 connections"), "{ready}");
+        let mut held = Vec::new();
+        for _ in 0..31 {
+            let mut stream = raw_connect(proxy.address).await;
+            stream.write_all(health_request_kept()).await.unwrap();
+            assert_eq!(read_answer(&mut stream).await.status, 200);
+            held.push(stream);
+        }
+        let mut stream = raw_connect(proxy.address).await;
+        assert_limited(&read_answer(&mut stream).await, "connections");
     }
 
     #[cfg(target_os = "linux")]
@@ -403,7 +426,11 @@ mod descriptors {
     #[tokio::test]
     async fn without_any_left_clients_are_told_and_later_served() {
         let origin = Origin::start().await;
-        let proxy = allowing("a.test").descriptors(64).start().await;
+        let proxy = allowing("a.test")
+            .settings("[limits]\nconnections = 1000")
+            .descriptors(64)
+            .start()
+            .await;
         let request = get("a.test", origin.port());
         let mut held = Vec::new();
         // Every client is answered: at first served, then turned away.
