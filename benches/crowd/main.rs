@@ -59,7 +59,8 @@ async fn main() -> ExitCode {
 async fn slow_beside_normal(origin: u16) -> Left {
     let proxy = Proxy::start("").await;
     println!(
-        "{SLOW_CLIENTS} clients that send a byte of a head every five seconds, beside normal ones\n"
+        "{SLOW_CLIENTS} clients that send a byte of a head every {:?}, beside normal ones\n",
+        slow::DRIP
     );
     println!("| normal requests | a second | p50 | p99 | a new connection, p99 | failed |");
     println!("|---|---|---|---|---|---|");

@@ -30,7 +30,7 @@ enum End {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two bytes.
-const DRIP: Duration = Duration::from_secs(5);
+pub(crate) const DRIP: Duration = Duration::from_secs(1);
 
 impl Crowd {
     pub(crate) async fn start(proxy: &Proxy, count: usize) -> Self {
