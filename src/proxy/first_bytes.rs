@@ -12,7 +12,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::opening::{Mismatch, Opening, Step};
+use super::{
+    mismatch::Mismatch,
+    opening::{Opening, Step},
+};
 use crate::policy::Policy;
 
 /// Why a tunnel ends before its beginning was judged harmless.

@@ -7,6 +7,7 @@
 
 mod admit;
 mod backoff;
+mod binding;
 mod body;
 mod client;
 mod connect;
@@ -19,6 +20,7 @@ mod gate;
 mod health;
 mod limit;
 mod listener;
+mod mismatch;
 mod opening;
 mod places;
 mod plain_head;

@@ -8,29 +8,26 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::plain_head::{Named, Plain, PlainError, PlainHead};
+use super::{
+    binding::Binding,
+    mismatch::Mismatch,
+    plain_head::{Plain, PlainHead},
+};
 use crate::{
     http1::HeadLimits,
-    net::{Authority, DnsName, Host, Port},
+    net::{Authority, DnsName},
     observe::Inside,
     policy::Policy,
-    settings::{Ech, Sni, Tls},
-    tls::{
-        Alert, Beginning, ClientHello, Following, HelloError, HelloReader, Next, WholeHello,
-        beginning_of,
-    },
+    settings::Tls,
+    tls::{Beginning, Following, HelloError, HelloReader, Next, WholeHello, beginning_of},
 };
 
 /// The beginning of one tunnel, and what is asked of it.
 #[derive(Debug)]
 pub(super) struct Opening {
-    tunnel: Authority,
-    rules: Arc<Tls>,
+    binding: Binding,
     limits: HeadLimits,
     stage: Stage,
-    /// The name that was let through because the policy allows it.
-    named: Arc<OnceLock<Authority>>,
-    seen: Inside,
 }
 
 /// What may happen to the bytes that were looked at.
@@ -42,38 +39,6 @@ pub(super) enum Step {
     Pass,
     /// That many may go on; the rest must be looked at again.
     Release(usize),
-}
-
-/// Why a tunnel is closed for how it began.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Mismatch {
-    /// Another name may be hidden, and that is refused.
-    #[error("the ClientHello uses Encrypted Client Hello")]
-    Ech,
-    /// It begins as TLS, and has no reading.
-    #[error("the ClientHello {0}")]
-    Hello(#[from] HelloError),
-    /// It begins as HTTP, and has no reading.
-    #[error("the HTTP head {0}")]
-    HttpHead(#[from] PlainError),
-    /// An HTTP head names another host, or none.
-    #[error("the HTTP head is for another host")]
-    HttpHost,
-    /// A hello that names no host, for one that has a name.
-    #[error("the ClientHello has no server name")]
-    NoName,
-    /// Something else than TLS on port 443.
-    #[error("the first bytes are no ClientHello")]
-    NotTls,
-    /// The name in a hello is not the one asked for, nor allowed otherwise.
-    #[error("the server name is that of another host")]
-    OtherName,
-    /// The second hello names another host than the first.
-    #[error("the second ClientHello has another server name than the first")]
-    SecondName,
-    /// The client began and did not go on.
-    #[error("the first bytes took too long")]
-    Slow,
 }
 
 #[derive(Debug)]
@@ -92,19 +57,18 @@ enum Stage {
 
 impl Opening {
     pub(super) fn new(tunnel: Authority, rules: Arc<Tls>, limits: HeadLimits) -> Self {
-        let seen = Inside::default();
-        Self { tunnel, rules, limits, stage: Stage::Start, named: Arc::default(), seen }
+        Self { binding: Binding::new(tunnel, rules), limits, stage: Stage::Start }
     }
 
     /// Another host that the client speaks to in this tunnel because the policy allows it, once
     /// that is known. Must be asked for again when the policy changes.
     pub(super) fn named(&self) -> Arc<OnceLock<Authority>> {
-        Arc::clone(&self.named)
+        self.binding.named()
     }
 
     /// What there was to see.
     pub(super) fn seen(&self) -> &Inside {
-        &self.seen
+        self.binding.seen()
     }
 
     /// Looks at bytes that begin where the last release ended. `ended`: no more will come, and
@@ -120,13 +84,13 @@ impl Opening {
         policy: &Policy,
     ) -> Result<Step, Mismatch> {
         let step = self.step(bytes, ended, policy);
-        self.seen.mismatch = step.as_ref().err().map(Mismatch::word);
+        self.binding.note(step.as_ref().err());
         step
     }
 
     /// Notes that the client did not go on.
     pub(super) fn give_up(&mut self) -> Mismatch {
-        self.seen.mismatch = Some(Mismatch::Slow.word());
+        self.binding.note(Some(&Mismatch::Slow));
         Mismatch::Slow
     }
 
@@ -135,18 +99,17 @@ impl Opening {
             if bytes.is_empty() {
                 return Ok(if ended { Step::Pass } else { Step::Hold });
             }
-            let tls_only = self.is_for_tls_alone();
-            if self.rules.sni == Sni::Off && self.rules.ech == Ech::Record && !tls_only {
+            if self.binding.asks_nothing() {
                 return Ok(Step::Pass);
             }
             match beginning_of(bytes) {
                 Beginning::Tls => self.stage = Stage::Hello(HelloReader::default()),
                 Beginning::Undecided if !ended => return Ok(Step::Hold),
-                _ if tls_only => return Err(Mismatch::NotTls),
+                _ if self.binding.is_for_tls_alone() => return Err(Mismatch::NotTls),
                 Beginning::Sslv2Hello => {
-                    return self.judge_name(None, policy).map(|()| Step::Pass);
+                    return self.binding.judge_name(None, policy).map(|()| Step::Pass);
                 }
-                Beginning::Other | Beginning::Undecided if self.rules.sni == Sni::Off => {
+                Beginning::Other | Beginning::Undecided if self.binding.is_off() => {
                     return Ok(Step::Pass);
                 }
                 Beginning::Other | Beginning::Undecided => {
@@ -158,9 +121,9 @@ impl Opening {
             Stage::Start => Ok(Step::Hold),
             Stage::Hello(reader) => match reader.read(bytes)? {
                 Some(WholeHello { hello, end }) => {
-                    self.judge_hello(&hello)?;
-                    self.judge_name(hello.server_name.clone(), policy)?;
-                    if self.rules.sni == Sni::Off || !hello.may_repeat {
+                    self.binding.judge_hello(&hello)?;
+                    self.binding.judge_name(hello.server_name.clone(), policy)?;
+                    if self.binding.is_off() || !hello.may_repeat {
                         return Ok(Step::Pass);
                     }
                     let following = Following::new(hello.early_data);
@@ -182,121 +145,22 @@ impl Opening {
             },
             Stage::Again(reader, name) => match reader.read(bytes)? {
                 Some(WholeHello { hello, .. }) if hello.server_name == *name => {
-                    self.judge_hello(&hello)?;
+                    self.binding.judge_hello(&hello)?;
                     Ok(Step::Pass)
                 }
                 Some(WholeHello { hello, .. }) => {
-                    self.seen.server_name = hello.server_name;
-                    Err(Mismatch::SecondName)
+                    Err(self.binding.note_second_name(hello.server_name))
                 }
                 None if ended => Err(HelloError::Length.into()),
                 None => Ok(Step::Hold),
             },
             Stage::Plain(head) => match head.look(bytes, ended, self.limits)? {
-                Plain::Head(named) => self.judge_head(named).map(|()| Step::Pass),
+                Plain::Head(named) => self.binding.judge_head(named).map(|()| Step::Pass),
                 Plain::Hold => Ok(Step::Hold),
                 Plain::Other => Ok(Step::Pass),
                 Plain::Release(length) => Ok(Step::Release(length)),
             },
         }
-    }
-
-    fn is_for_tls_alone(&self) -> bool {
-        let Authority { host, port } = &self.tunnel;
-        *port == Port::HTTPS
-            && self.rules.require
-            && !self.rules.cleartext.iter().any(|pattern| pattern.matches(host))
-    }
-
-    fn judge_hello(&mut self, hello: &ClientHello) -> Result<(), Mismatch> {
-        self.seen.ech |= hello.ech;
-        match self.rules.ech {
-            Ech::Refuse if hello.ech => Err(Mismatch::Ech),
-            Ech::Refuse | Ech::Record => Ok(()),
-        }
-    }
-
-    fn judge_name(&mut self, name: Option<DnsName>, policy: &Policy) -> Result<(), Mismatch> {
-        let Authority { host, port } = &self.tunnel;
-        let name = match (name, host) {
-            (Some(name), Host::Name(host)) if name == *host => return Ok(()),
-            (Some(name), Host::Name(_) | Host::Ip(_)) => name,
-            (None, Host::Ip(_)) => return Ok(()),
-            (None, Host::Name(_)) => {
-                return match self.rules.sni {
-                    Sni::Enforce => Err(Mismatch::NoName),
-                    Sni::Allowed | Sni::Off => Ok(()),
-                };
-            }
-        };
-        self.seen.server_name = Some(name.clone());
-        match (self.rules.sni, host) {
-            (Sni::Off, _) => Ok(()),
-            (Sni::Enforce, Host::Name(_)) => Err(Mismatch::OtherName),
-            (Sni::Enforce, Host::Ip(_)) | (Sni::Allowed, _) => {
-                let named = Authority { host: Host::Name(name), port: *port };
-                // Known before it is judged: a policy that comes in between judges it too.
-                let named = self.named.get_or_init(|| named);
-                policy.decide(named).map(|_| ()).map_err(|_| Mismatch::OtherName)
-            }
-        }
-    }
-
-    fn judge_head(&mut self, named: Named) -> Result<(), Mismatch> {
-        let Named { target, field } = named;
-        let is_other = |host: &Host| *host != self.tunnel.host;
-        let missing = field.is_none();
-        self.seen.http_host = [target, field].into_iter().flatten().find(is_other);
-        match missing || self.seen.http_host.is_some() {
-            true => Err(Mismatch::HttpHost),
-            false => Ok(()),
-        }
-    }
-}
-
-/// What an HTTP client is told. Nothing in it comes from the client.
-const HTTP_REFUSAL: &[u8] =
-    b"HTTP/1.1 403 exeat: the request is not for the host of this tunnel\r\n\
-    Connection: close\r\nContent-Length: 0\r\nx-proxy-error: blocked-by-policy\r\n\
-    Proxy-Status: exeat; error=http_request_denied; details=\"sni_mismatch\"\r\n\r\n";
-
-impl Mismatch {
-    /// The word for it in the audit.
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Ech => "ech",
-            Self::Hello(_) => "hello_malformed",
-            Self::HttpHead(_) => "http_head_malformed",
-            Self::HttpHost => "http_host",
-            Self::NoName => "no_server_name",
-            Self::NotTls => "not_tls",
-            Self::OtherName => "server_name",
-            Self::SecondName => "second_server_name",
-            Self::Slow => "slow",
-        }
-    }
-
-    /// Whether the client would understand the answer although the origin has spoken already.
-    pub(super) fn may_interrupt(&self) -> bool {
-        // The origin's part of the handshake has ended with HelloRetryRequest.
-        *self == Self::SecondName
-    }
-
-    /// What the client is told, in the protocol it speaks. A name is what is wrong, so the alert is
-    /// the one for names where there is one: libraries show it.
-    pub(super) fn answer(&self) -> Vec<u8> {
-        let alert = match self {
-            Self::OtherName | Self::SecondName => Alert::UnrecognizedName,
-            Self::Hello(HelloError::Name(_) | HelloError::ServerName | HelloError::TrailingDot) => {
-                Alert::UnrecognizedName
-            }
-            Self::NoName => Alert::MissingExtension,
-            Self::Ech => Alert::AccessDenied,
-            Self::Hello(_) => Alert::DecodeError,
-            Self::HttpHead(_) | Self::HttpHost => return HTTP_REFUSAL.to_vec(),
-            Self::NotTls | Self::Slow => return Vec::new(),
-        };
-        alert.record().to_vec()
     }
 }
 
@@ -307,7 +171,8 @@ mod tests {
     use super::*;
     use crate::{
         policy::{Egress, Outcome, Pattern, Review, Source},
-        proxy::properties::config,
+        proxy::{plain_head::PlainError, properties::config},
+        settings::{Ech, Sni},
     };
 
     const LIMITS: HeadLimits = HeadLimits { bytes: 4096, line: 2048, fields: 16 };
@@ -476,25 +341,6 @@ mod tests {
             assert_eq!(mismatch, Some(Mismatch::SecondName), "{step}");
             assert_eq!(gone.len(), first.len() + early.len(), "{step}");
         }
-    }
-
-    #[test]
-    fn words_of_the_audit_differ() {
-        let words: std::collections::BTreeSet<_> = [
-            Mismatch::Ech,
-            Mismatch::Hello(HelloError::Length),
-            Mismatch::HttpHead(PlainError::Unfinished),
-            Mismatch::HttpHost,
-            Mismatch::NoName,
-            Mismatch::NotTls,
-            Mismatch::OtherName,
-            Mismatch::SecondName,
-            Mismatch::Slow,
-        ]
-        .iter()
-        .map(Mismatch::word)
-        .collect();
-        assert_eq!(words.len(), 9);
     }
 
     /// Pieces of what clients say first, right and wrong.

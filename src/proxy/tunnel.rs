@@ -34,7 +34,8 @@ use super::{
     context::Context,
     first_bytes::{Stopped, let_pass},
     gate::Gate,
-    opening::{Mismatch, Opening},
+    mismatch::Mismatch,
+    opening::Opening,
     places::Place,
 };
 use crate::{net::Authority, observe::Ending, policy::Policy, upstream::AnswerGate};
