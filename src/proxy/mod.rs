@@ -15,6 +15,7 @@ mod connection;
 mod context;
 mod fields;
 mod first_bytes;
+mod first_line;
 mod forward;
 mod gate;
 mod health;
@@ -22,7 +23,10 @@ mod limit;
 mod listener;
 mod mismatch;
 mod opening;
+#[cfg(test)]
+mod opening_properties;
 mod places;
+mod plain_body;
 mod plain_head;
 #[cfg(test)]
 mod properties;

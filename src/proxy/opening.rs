@@ -1,9 +1,13 @@
-//! How a client begins a tunnel: whom it speaks to, judged from the first bytes on.
+//! What a client says in a tunnel: whom it speaks to, judged from the first bytes on.
 //!
 //! A function of bytes, settings and policy; moving the bytes is the work of `first_bytes`. Judged
 //! are the first ClientHello, a second one that `HelloRetryRequest` may have asked for, or the head
-//! of a first HTTP request. What comes later in a tunnel is not looked at: a TLS session that is
-//! encrypted, the second request on a connection, a protocol that turns to TLS by a command
+//! of every HTTP/1 request. Bodies are followed to their end; there, as at the start, either the
+//! next request begins, or TLS, or what is neither, and then nothing is looked at any more: a server
+//! that expects a request answers such bytes with 400 and hangs up. So it does not matter whether an
+//! `Upgrade` was granted.
+//!
+//! Not looked at is what is encrypted, and a protocol that turns to TLS by a command of its own
 //! (STARTTLS).
 
 use std::sync::{Arc, OnceLock};
@@ -11,10 +15,14 @@ use std::sync::{Arc, OnceLock};
 use super::{
     binding::Binding,
     mismatch::Mismatch,
-    plain_head::{Plain, PlainHead},
+    plain_body::PlainBody,
+    plain_head::{Plain, PlainError, PlainHead},
 };
 use crate::{
-    http1::HeadLimits,
+    http1::{
+        HeadLimits, Scanned,
+        request_head::{Framing, HeadError, Switch},
+    },
     net::{Authority, DnsName},
     observe::Inside,
     policy::Policy,
@@ -53,6 +61,10 @@ enum Stage {
     Again(HelloReader, Option<DnsName>),
     /// In what may be an HTTP head.
     Plain(PlainHead),
+    /// In the body of a request.
+    Body(PlainBody),
+    /// Behind a request.
+    Next,
 }
 
 impl Opening {
@@ -95,10 +107,24 @@ impl Opening {
     }
 
     fn step(&mut self, bytes: &[u8], ended: bool, policy: &Policy) -> Result<Step, Mismatch> {
+        if let Stage::Start | Stage::Body(_) | Stage::Next = self.stage
+            && bytes.is_empty()
+        {
+            return Ok(if ended { Step::Pass } else { Step::Hold });
+        }
+        if let Stage::Next = self.stage {
+            self.stage = match beginning_of(bytes) {
+                Beginning::Tls => Stage::Hello(HelloReader::default()),
+                Beginning::Undecided if !ended && bytes.first().is_some_and(u8::is_ascii) => {
+                    return Ok(Step::Hold);
+                }
+                // WebSocket frames look like the hellos of SSL 2.0.
+                Beginning::Other | Beginning::Undecided | Beginning::Sslv2Hello => {
+                    Stage::Plain(PlainHead::default())
+                }
+            };
+        }
         if let Stage::Start = self.stage {
-            if bytes.is_empty() {
-                return Ok(if ended { Step::Pass } else { Step::Hold });
-            }
             if self.binding.asks_nothing() {
                 return Ok(Step::Pass);
             }
@@ -107,7 +133,11 @@ impl Opening {
                 Beginning::Undecided if !ended => return Ok(Step::Hold),
                 _ if self.binding.is_for_tls_alone() => return Err(Mismatch::NotTls),
                 Beginning::Sslv2Hello => {
-                    return self.binding.judge_name(None, policy).map(|()| Step::Pass);
+                    self.binding.judge_name(None, policy)?;
+                    if self.binding.is_off() {
+                        return Ok(Step::Pass);
+                    }
+                    self.stage = Stage::Plain(PlainHead::default());
                 }
                 Beginning::Other | Beginning::Undecided if self.binding.is_off() => {
                     return Ok(Step::Pass);
@@ -118,7 +148,7 @@ impl Opening {
             }
         }
         match &mut self.stage {
-            Stage::Start => Ok(Step::Hold),
+            Stage::Start | Stage::Next => Ok(Step::Hold),
             Stage::Hello(reader) => match reader.read(bytes)? {
                 Some(WholeHello { hello, end }) => {
                     self.binding.judge_hello(&hello)?;
@@ -155,23 +185,38 @@ impl Opening {
                 None => Ok(Step::Hold),
             },
             Stage::Plain(head) => match head.look(bytes, ended, self.limits)? {
-                Plain::Head(named) => self.binding.judge_head(named).map(|()| Step::Pass),
+                Plain::Head(head) => {
+                    self.binding.judge_head(head.named)?;
+                    if head.framing == Framing::Switching(Switch::Tunnel) {
+                        return Err(PlainError::Nested.into());
+                    }
+                    self.stage = match PlainBody::after(head.framing) {
+                        PlainBody::Length(0) => Stage::Next,
+                        body => Stage::Body(body),
+                    };
+                    Ok(Step::Release(head.end))
+                }
                 Plain::Hold => Ok(Step::Hold),
                 Plain::Other => Ok(Step::Pass),
                 Plain::Release(length) => Ok(Step::Release(length)),
+            },
+            Stage::Body(body) => match body.follow(bytes) {
+                Ok(Scanned::More(length)) => Ok(Step::Release(length)),
+                Ok(Scanned::End(length)) => {
+                    self.stage = Stage::Next;
+                    Ok(Step::Release(length))
+                }
+                Err(error) => Err(PlainError::from(HeadError::from(error)).into()),
             },
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::{collection::vec, prelude::*};
-
+pub(super) mod tests {
     use super::*;
     use crate::{
         policy::{Egress, Outcome, Pattern, Review, Source},
-        proxy::{plain_head::PlainError, properties::config},
         settings::{Ech, Sni},
     };
 
@@ -186,18 +231,22 @@ mod tests {
         }
     }
 
-    fn rules() -> Tls {
+    pub(in crate::proxy) fn rules() -> Tls {
         let cleartext = vec![Pattern::parse("ssh.test").unwrap()];
         Tls { sni: Sni::Enforce, require: true, cleartext, ech: Ech::Record }
     }
 
-    fn opening(authority: &str, rules: &Tls) -> Opening {
+    pub(in crate::proxy) fn opening(authority: &str, rules: &Tls) -> Opening {
         let authority = Authority::parse_connect(authority.as_bytes()).unwrap();
         Opening::new(authority, Arc::new(rules.clone()), LIMITS)
     }
 
     /// Feeds pieces and then the end. What has gone on, and what stopped it.
-    fn feed(opening: &mut Opening, bytes: &[u8], step: usize) -> (Vec<u8>, Option<Mismatch>) {
+    pub(in crate::proxy) fn feed(
+        opening: &mut Opening,
+        bytes: &[u8],
+        step: usize,
+    ) -> (Vec<u8>, Option<Mismatch>) {
         let policy = policy();
         let (mut gone, mut to) = (0, 0);
         loop {
@@ -222,7 +271,11 @@ mod tests {
     }
 
     /// A hello in one record, or in two.
-    fn hello(name: Option<&str>, extensions: &[u8], records: usize) -> Vec<u8> {
+    pub(in crate::proxy) fn hello(
+        name: Option<&str>,
+        extensions: &[u8],
+        records: usize,
+    ) -> Vec<u8> {
         // TLS 1.3 is offered.
         let mut all = [&[0, 43, 0, 3, 2, 3, 4], extensions].concat();
         if let Some(name) = name {
@@ -340,78 +393,6 @@ mod tests {
                 feed(&mut opening, &[&first[..], &early, &second].concat(), step);
             assert_eq!(mismatch, Some(Mismatch::SecondName), "{step}");
             assert_eq!(gone.len(), first.len() + early.len(), "{step}");
-        }
-    }
-
-    /// Pieces of what clients say first, right and wrong.
-    fn piece() -> impl Strategy<Value = Vec<u8>> {
-        let pieces = vec![
-            hello(Some("ok.test"), b"", 1),
-            hello(Some("ok.test"), &[0, 42, 0, 0, 0xfe, 0x0d, 0, 1, 0], 3),
-            hello(Some("a.test"), b"", 2),
-            hello(Some("evil.test"), b"", 1),
-            hello(None, b"", 1),
-            vec![20, 3, 3, 0, 1, 1],
-            vec![21, 3, 3, 0, 2, 1, 90],
-            vec![23, 3, 3, 0, 3, 1, 2, 3],
-            vec![22, 3, 3, 0, 3, 16, 2, 3],
-            vec![22, 3],
-            b"GET ".to_vec(),
-            b"fetch ".to_vec(),
-            b"/ HTTP/1.1\r\n".to_vec(),
-            b"http://evil.test/".to_vec(),
-            b"Host: ok.test\r\n".to_vec(),
-            b"Host: evil.test\r\n".to_vec(),
-            b"\r\n".to_vec(),
-            b"\n".to_vec(),
-            b"\0".to_vec(),
-            b"hello".to_vec(),
-        ];
-        prop_oneof![
-            4 => prop::sample::select(pieces),
-            1 => vec(any::<u8>(), 1..20),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(config(5_000))]
-
-        /// The verdict is about bytes, not about the pieces they come in; and of a hello or of a
-        /// head with a registered method that is refused nothing goes on.
-        #[test]
-        fn pieces_do_not_matter(
-            pieces in vec(piece(), 1..6),
-            port in prop::sample::select(vec![443_u16, 8443]),
-            step in 1_usize..60,
-        ) {
-            let bytes = pieces.concat();
-            let authority = format!("ok.test:{port}");
-            let mut at_once = opening(&authority, &rules());
-            let (_, whole) = feed(&mut at_once, &bytes, usize::MAX);
-            let mut in_pieces = opening(&authority, &rules());
-            let (gone, cut) = feed(&mut in_pieces, &bytes, step);
-            match (&whole, &cut) {
-                (None, None) => {}
-                (Some(_), Some(_)) => prop_assert!(gone.len() < bytes.len()),
-                // An unfinished line with an unregistered method has gone on; then its head is
-                // refused, whatever it names.
-                (None, Some(mismatch)) => {
-                    prop_assert_eq!(mismatch, &Mismatch::HttpHead(PlainError::Parted));
-                    prop_assert!(!bytes.starts_with(b"GET"));
-                }
-                (Some(_), None) => prop_assert!(false, "{} passes in pieces", bytes.escape_ascii()),
-            }
-            if cut.is_some() && beginning_of(&gone) != Beginning::Tls {
-                prop_assert!(!gone.trim_ascii().contains(&b'\n'));
-            }
-        }
-
-        /// Whatever comes is judged, and never held at the end.
-        #[test]
-        fn nonsense_is_judged(bytes in vec(any::<u8>(), 0..300), step in 1_usize..60) {
-            feed(&mut opening("ok.test:443", &rules()), &bytes, step);
-            let tls = [&[22, 3, 1], &bytes[..]].concat();
-            feed(&mut opening("ok.test:8443", &rules()), &tls, step);
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Whether a tunnel begins with the head of an HTTP/1 request, and which hosts that names.
+//! The head of an HTTP/1 request in a tunnel, and which hosts it names.
 //!
-//! Told apart leniently, because servers forgive much: any token may be a method, white space and
-//! control characters may stand between the words, lines may end in a line feed alone. What may be
-//! such a head is then read as strictly as a request to the proxy itself.
+//! What may be such a head for any server (`first_line`) is read as strictly as a request to the
+//! proxy itself, and is refused if it has no reading, or two. Before it stand empty lines at most.
 //!
-//! Nothing goes on of a line that begins with a registered method until the head has been judged.
-//! One that begins with any other word goes on as far as it says nothing of HTTP, so that a client
-//! which says `hello` and waits for an answer gets one; should it become a request line after all,
-//! that is refused, and a line without its end does nothing.
+//! Nothing goes on of a line that begins with a known method until the head has been judged. One
+//! that begins with any other word goes on as far as it is no request line, so that a client which
+//! says `hello` and waits for an answer gets one; should it become a request line after all, that
+//! is refused, and a line without its end does nothing.
 
+use super::first_line::{FirstLine, Line};
 use crate::{
     http1::{
-        HeadLimits, Lines, is_token, last_line,
-        request_head::{self, HeadError, MAX_METHOD},
+        HeadLimits, Lines, last_line,
+        request_head::{self, Framing, HeadError},
         split_field,
     },
     net::{Authority, Host, Port, Target},
@@ -21,6 +21,7 @@ use crate::{
 /// A head in the making. The bytes stay with the caller.
 #[derive(Debug, Default)]
 pub(super) struct PlainHead {
+    before: Before,
     line: FirstLine,
     /// How much of the caller's bytes the line has seen.
     seen: usize,
@@ -35,14 +36,25 @@ pub(super) struct PlainHead {
 /// What the bytes are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Plain {
-    /// A whole head, and the hosts it names.
-    Head(Named),
+    /// A whole head.
+    Head(WholeHead),
     /// They may become a head; none of them may go on.
     Hold,
     /// No request of HTTP/1.
     Other,
     /// That many may go on; what follows them must be looked at.
     Release(usize),
+}
+
+/// A head that has one reading.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct WholeHead {
+    /// The hosts it names.
+    pub(super) named: Named,
+    /// What follows it.
+    pub(super) framing: Framing,
+    /// How many bytes it takes.
+    pub(super) end: usize,
 }
 
 /// Why a request has no reading, or two.
@@ -54,9 +66,18 @@ pub(super) enum PlainError {
     /// Several `Host` fields, or one that is no authority.
     #[error("has more than one Host field, or one that is no host")]
     HostField,
-    /// A request line that came in parts, after a word that is no registered method.
-    #[error("has an unregistered method, and came in parts")]
+    /// Something else than empty lines stands before the head.
+    #[error("has other bytes than empty lines before it")]
+    Leading,
+    /// CONNECT, behind which nothing can be judged.
+    #[error("asks for a tunnel inside the tunnel")]
+    Nested,
+    /// A request line that came in parts, after a word that is no known method.
+    #[error("has an unknown method, and came in parts")]
     Parted,
+    /// A header of the PROXY protocol, behind which anything may begin.
+    #[error("is hidden behind the PROXY protocol")]
+    Proxied,
     /// More bytes than accepted.
     #[error("is too large")]
     TooLarge,
@@ -74,22 +95,16 @@ pub(super) struct Named {
     pub(super) field: Option<Host>,
 }
 
-/// What is known of a line that may be a request line.
-#[derive(Debug, Default)]
-struct FirstLine {
-    method: Vec<u8>,
-    method_ended: bool,
-    /// The beginning of the word under way.
-    word: Vec<u8>,
-    /// A later word began as an HTTP version or an absolute URL does.
-    speaks_http: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
-    Open,
-    Other,
-    Request,
+/// What came before the line; it has gone on.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Nothing but empty lines (RFC 9112 §2.2).
+    #[default]
+    Lines,
+    /// One of them lacks its line feed.
+    Cr,
+    /// Bytes that some server skips.
+    Junk,
 }
 
 impl PlainHead {
@@ -107,33 +122,40 @@ impl PlainHead {
         if self.in_head {
             return self.look_at_head(bytes, ended, limits);
         }
-        // Servers skip empty lines before a request, and some skip white space.
-        let blanks = bytes.iter().take_while(|byte| b"\r\n \t".contains(byte)).count();
-        if self.line.is_new() && blanks > 0 {
-            return Ok(Plain::Release(blanks));
+        let blanks = bytes.iter().take_while(|byte| !byte.is_ascii_graphic());
+        let count = blanks.clone().count();
+        if self.line.is_new() && count > 0 {
+            self.before = blanks.fold(self.before, Before::and);
+            return Ok(Plain::Release(count));
         }
         let line = self.line.feed(bytes.get(self.seen..).unwrap_or_default());
         self.seen = bytes.len();
         match line {
-            Line::Other => Ok(Plain::Other),
-            Line::Open | Line::Request if self.parted && self.line.speaks_http => {
-                Err(PlainError::Parted)
-            }
+            Line::Proxied => Err(PlainError::Proxied),
+            Line::Request if self.parted => Err(PlainError::Parted),
+            Line::Request if self.before != Before::Lines => Err(PlainError::Leading),
             Line::Request => {
                 self.in_head = true;
                 self.look_at_head(bytes, ended, limits)
             }
-            // Some servers take the end of the stream for the end of the line.
-            Line::Open if ended && self.line.speaks_http => Err(PlainError::Unfinished),
+            // The end of the header of version 2.
+            Line::Other if self.before == Before::Junk && self.line.is(b"QUIT") => {
+                Err(PlainError::Proxied)
+            }
+            Line::Other => Ok(Plain::Other),
             Line::Open if ended => Ok(Plain::Other),
             Line::Open if bytes.is_empty() => Ok(Plain::Hold),
-            Line::Open if !self.line.speaks_http && !self.line.may_be_registered() => {
+            Line::Open if self.before == Before::Lines && self.line.may_be_known() => {
+                match bytes.len() >= limits.bytes {
+                    true => Err(PlainError::TooLarge),
+                    false => Ok(Plain::Hold),
+                }
+            }
+            Line::Open => {
                 self.parted = true;
                 self.seen = 0;
                 Ok(Plain::Release(bytes.len()))
             }
-            Line::Open if bytes.len() >= limits.bytes => Err(PlainError::TooLarge),
-            Line::Open => Ok(Plain::Hold),
         }
     }
 
@@ -146,13 +168,16 @@ impl PlainHead {
         match request_head::find_end(bytes, self.looked_at)? {
             Some(end) if end <= limits.bytes => {
                 let head = bytes.get(..end).unwrap_or_default();
-                request_head::check(head, limits)?;
-                named(head).map(Plain::Head)
+                let framing = request_head::check(head, limits)?;
+                Ok(Plain::Head(WholeHead { named: named(head)?, framing, end }))
             }
             Some(_) => Err(PlainError::TooLarge),
             None if bytes.len() >= limits.bytes => Err(PlainError::TooLarge),
             None if ended => Err(PlainError::Unfinished),
             None => {
+                if self.looked_at == 0 {
+                    request_head::check_first_line(bytes)?;
+                }
                 self.looked_at = last_line(bytes);
                 Ok(Plain::Hold)
             }
@@ -160,108 +185,12 @@ impl PlainHead {
     }
 }
 
-/// Methods of the IANA registry (RFC 9110 §16.1.1).
-const REGISTERED: &[&str] = &[
-    "ACL",
-    "BASELINE-CONTROL",
-    "BIND",
-    "CHECKIN",
-    "CHECKOUT",
-    "CONNECT",
-    "COPY",
-    "DELETE",
-    "GET",
-    "HEAD",
-    "LABEL",
-    "LINK",
-    "LOCK",
-    "MERGE",
-    "MKACTIVITY",
-    "MKCALENDAR",
-    "MKCOL",
-    "MKREDIRECTREF",
-    "MKWORKSPACE",
-    "MOVE",
-    "OPTIONS",
-    "ORDERPATCH",
-    "PATCH",
-    "POST",
-    "PRI",
-    "PROPFIND",
-    "PROPPATCH",
-    "PUT",
-    "QUERY",
-    "REBIND",
-    "REPORT",
-    "SEARCH",
-    "TRACE",
-    "UNBIND",
-    "UNCHECKOUT",
-    "UNLINK",
-    "UNLOCK",
-    "UPDATE",
-    "UPDATEREDIRECTREF",
-    "VERSION-CONTROL",
-];
-
-/// The longest beginning of a word that matters: `https://`.
-const MAX_WORD: usize = 8;
-
-impl FirstLine {
-    fn is_new(&self) -> bool {
-        self.method.is_empty()
-    }
-
-    /// Whether the first word is a registered method, or may become one.
-    fn may_be_registered(&self) -> bool {
-        let word = self.method.as_slice();
-        REGISTERED.iter().any(|method| match self.method_ended {
-            true => method.as_bytes() == word,
-            false => method.as_bytes().starts_with(word),
-        })
-    }
-
-    fn feed(&mut self, bytes: &[u8]) -> Line {
-        for byte in bytes {
-            match *byte {
-                b'\n' if self.speaks_http => return Line::Request,
-                b'\n' => return Line::Other,
-                ..=b' ' | 0x7f if self.method.is_empty() => return Line::Other,
-                b' ' | b'\t' | b'\r' => self.end_word(),
-                // Other protocols have such bytes. Some servers take them for white space, but
-                // those know which methods there are.
-                ..=b' ' | 0x7f => {
-                    self.end_word();
-                    if !self.may_be_registered() {
-                        return Line::Other;
-                    }
-                }
-                byte if !self.method_ended => {
-                    self.method.push(byte);
-                    if !is_token(&[byte]) || self.method.len() > MAX_METHOD {
-                        return Line::Other;
-                    }
-                }
-                byte => self.grow_word(byte),
-            }
-        }
-        Line::Open
-    }
-
-    fn end_word(&mut self) {
-        self.method_ended = true;
-        self.word.clear();
-    }
-
-    fn grow_word(&mut self, byte: u8) {
-        if self.word.len() < MAX_WORD {
-            self.word.push(byte.to_ascii_lowercase());
-            self.speaks_http |= match self.word.as_slice() {
-                b"http/" => true,
-                // A URL makes a request without version (HTTP/0.9) only after GET.
-                b"http://" | b"https://" => self.may_be_registered(),
-                _ => false,
-            };
+impl Before {
+    fn and(self, byte: &u8) -> Self {
+        match (self, byte) {
+            (Self::Lines, b'\r') => Self::Cr,
+            (Self::Cr, b'\n') => Self::Lines,
+            (Self::Lines | Self::Cr | Self::Junk, _) => Self::Junk,
         }
     }
 }
@@ -337,10 +266,9 @@ mod tests {
         ] {
             for step in [1, 3, 1000] {
                 let (answer, gone) = look(head.as_bytes(), step);
-                assert_eq!(
-                    answer,
-                    Ok(Plain::Head(Named { target: target.clone(), field: field.clone() }))
-                );
+                let Ok(Plain::Head(whole)) = answer else { panic!("{head:?}: {answer:?}") };
+                assert_eq!(whole.named, Named { target: target.clone(), field: field.clone() });
+                assert_eq!(gone + whole.end, head.len());
                 assert!(head.as_bytes()[..gone].trim_ascii().is_empty(), "{head:?}");
             }
         }
@@ -357,23 +285,25 @@ mod tests {
             b"hello",
             b"hello world",
             b"x",
-            b"GET key\r\n",
             b"0032git-upload-pack /a\0host=b\0",
             b"AMQP\0\0\x09\x01",
-            b"OPTIONS rtsp://a.test/ RTSP/1.0\r\n",
             b"CONNECT {\"verbose\":false}\r\n",
             b"*1\r\n$4\r\nPING\r\n",
-            b"play http://a.test/\r\n",
+            b"get key\r\n",
             b"{\"a\":1}",
-            b"a-word-that-is-longer-than-methods-are",
             b"\0\0\0\x08\x04\xd2\x16\x2f",
+            b"\x89\x80\x01\x02\x03G",
         ] {
             for step in [1, 4, 1000] {
                 assert_eq!(look(bytes, step).0, Ok(Plain::Other), "{}", bytes.escape_ascii());
             }
         }
-        assert_eq!(look(b"GET /half", 2), (Ok(Plain::Hold), 0));
-        assert_eq!(look(b"P", 1), (Ok(Plain::Hold), 0));
+        for word in ["P", "GET", "GET "] {
+            assert_eq!(look(word.as_bytes(), 2), (Ok(Plain::Hold), 0));
+        }
+        // What cannot be a head that passes is not held.
+        assert_eq!(look(b"\0GE", 1).1, 3);
+        assert_eq!(look(b"ge", 1).1, 2);
     }
 
     #[test]
@@ -391,6 +321,15 @@ mod tests {
             "GET / HTTP/1.1\r\nHost:\r\n\r\n",
             "GET / HTTP/1.1\r\nHost : a.test\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "GET /\r\n",
+            "GET key\r\n",
+            "OPTIONS rtsp://a.test/ RTSP/1.0\r\n",
+            " GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            "\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            "\r\n\rGET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            "\0\u{a0}GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+            "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
         ] {
             for step in [1, 3, 1000] {
                 assert!(look(head.as_bytes(), step).0.is_err(), "{head:?} {step}");

@@ -31,6 +31,7 @@ mod names;
 mod patterns;
 #[cfg(target_os = "linux")]
 mod permissions;
+mod plain_http;
 mod policy_files;
 mod reload;
 mod self_test;

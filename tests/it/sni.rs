@@ -438,7 +438,7 @@ fn skipped(error: &std::io::Error) {
     eprintln!("skipped: no origin on port 443: {error}");
 }
 
-async fn proxy(settings: &str) -> Proxy {
+pub(crate) async fn proxy(settings: &str) -> Proxy {
     ProxyBuilder::new(ALLOWED).local("ok.test").settings(settings).start().await
 }
 
@@ -446,7 +446,7 @@ async fn example_proxy(settings: &str) -> Proxy {
     ProxyBuilder::new(ALLOWED).local("example.com").settings(settings).start().await
 }
 
-async fn tunnel(proxy: &Proxy, origin: &RawOrigin) -> (TcpStream, TcpStream) {
+pub(crate) async fn tunnel(proxy: &Proxy, origin: &RawOrigin) -> (TcpStream, TcpStream) {
     let client = connect_tunnel(proxy.address, &format!("ok.test:{}", origin.port())).await;
     (client, origin.accept().await)
 }
@@ -456,7 +456,7 @@ async fn example_tunnel(proxy: &Proxy, origin: &RawOrigin) -> (TcpStream, TcpStr
     (client, origin.accept().await)
 }
 
-async fn send(client: &mut TcpStream, bytes: &[u8], piece: usize) {
+pub(crate) async fn send(client: &mut TcpStream, bytes: &[u8], piece: usize) {
     client.set_nodelay(true).unwrap();
     for piece in bytes.chunks(piece) {
         // A refused client may be cut off before it has said all.
@@ -465,14 +465,14 @@ async fn send(client: &mut TcpStream, bytes: &[u8], piece: usize) {
     }
 }
 
-async fn rest_of(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) async fn rest_of(stream: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.ok();
     rest
 }
 
 /// What comes next, at most a page of it.
-async fn some_of(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) async fn some_of(stream: &mut TcpStream) -> Vec<u8> {
     let mut some = vec![0; 4096];
     let length = stream.read(&mut some).await.unwrap();
     some.truncate(length);
@@ -480,12 +480,12 @@ async fn some_of(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// The end of the last tunnel that was closed for that.
-async fn last_end(proxy: &Proxy, mismatch: &str) -> Value {
+pub(crate) async fn last_end(proxy: &Proxy, mismatch: &str) -> Value {
     last_end_that(proxy, |end| end["exeat.mismatch"] == mismatch).await
 }
 
 /// The end of the last tunnel, once it is as expected.
-async fn last_end_that(proxy: &Proxy, expected: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn last_end_that(proxy: &Proxy, expected: impl Fn(&Value) -> bool) -> Value {
     let path = proxy.path("audit.jsonl");
     eventually("the end of the tunnel", || {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -501,7 +501,7 @@ fn corpus(id: &str) -> Vec<u8> {
 }
 
 /// A hello with another name of eleven letters.
-fn hello(name: &str) -> Vec<u8> {
+pub(crate) fn hello(name: &str) -> Vec<u8> {
     let mut hello = corpus("TS-001");
     let at = hello.windows(11).position(|window| window == b"example.com").unwrap();
     hello[at..at + 11].copy_from_slice(name.as_bytes());
