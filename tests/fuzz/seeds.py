@@ -72,6 +72,8 @@ for row in some(rows("smuggling"), 2):
 HTTP = b" HTTP/1.1\r\n"
 OK = b"http://ok.test:8080/" + HTTP + b"Host: ok.test:8080\r\n"
 IN_TUNNEL = b"CONNECT ok.test:8080" + HTTP + b"Host: ok.test:8080\r\n\r\n"
+POST_IN_TUNNEL = b"POST / HTTP/1.1\r\nHost: ok.test\r\nContent-Length: 4\r\n\r\nbody"
+UPGRADE = b"GET / HTTP/1.1\r\nHost: ok.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 for name, text in {
     "kept": (b"GET " + OK + b"\r\n") * 3,
     "length": b"POST " + OK + b"Content-Length: 5\r\n\r\nhello" + b"GET " + OK + b"\r\n",
@@ -82,6 +84,12 @@ for name, text in {
     "refused-body": b"POST http://denied.ok.test:8080/" + HTTP + b"Content-Length: 80\r\n\r\nGET " + OK,
     "tunnel": IN_TUNNEL + b"GET / HTTP/1.1\r\nHost: ok.test:8080\r\n\r\n",
     "tunnel-elsewhere": IN_TUNNEL + b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+    "tunnel-second": IN_TUNNEL + POST_IN_TUNNEL + b"GET / HTTP/1.1\r\nHost: ok.test\r\n\r\n",
+    "tunnel-second-elsewhere": IN_TUNNEL + POST_IN_TUNNEL + b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+    "tunnel-upgrade": IN_TUNNEL + UPGRADE + b"\x81\x81\0\0\0\0\n",
+    "tunnel-upgrade-ignored": IN_TUNNEL + UPGRADE + b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+    "tunnel-lenient": IN_TUNNEL + b"\x0bG\xffT\xa0/\x85HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+    "tunnel-no-version": IN_TUNNEL + b"GET /\r\nHost: evil.test\r\n\r\n",
     "tunnel-raw": IN_TUNNEL + b"SSH-2.0-client\r\n",
     "other-port": b"CONNECT port.test:80" + HTTP + b"\r\nCONNECT port.test:8080" + HTTP + b"\r\n",
     "glob": b"GET http://build-1.glob.test:8080/" + HTTP + b"Host: build-1.glob.test:8080\r\n\r\n",

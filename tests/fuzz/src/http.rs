@@ -1,7 +1,7 @@
 //! A second, strict reading of what reaches an origin: requests that no two servers read apart.
 
 use exeat::net::{Authority, Port};
-use httparse::{EMPTY_HEADER, Header, Request, Response, Status};
+use httparse::{EMPTY_HEADER, Header, ParserConfig, Request, Response, Status};
 
 /// How the end of a body is found.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +35,31 @@ pub(crate) fn requests(bytes: &[u8], origin: &Authority) -> Result<usize, String
     Ok(count)
 }
 
-/// Whether a tunnel that begins with these bytes talks HTTP to another host than its own.
+/// Whether these bytes of a tunnel talk HTTP to another host than its own, in whichever request.
 pub(crate) fn names_another_host(bytes: &[u8], origin: &Authority) -> bool {
-    let mut fields = [EMPTY_HEADER; 128];
-    let mut request = Request::new(&mut fields);
-    let Ok(Status::Complete(_)) = request.parse(bytes) else { return false };
-    request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("host")).any(|field| {
-        Authority::parse_or(field.value, Port::HTTP).map(|at| at.host).as_ref() != Ok(&origin.host)
-    })
+    let mut rest = bytes;
+    loop {
+        let mut fields = [EMPTY_HEADER; 128];
+        let mut request = Request::new(&mut fields);
+        let mut lenient = ParserConfig::default();
+        lenient.allow_multiple_spaces_in_request_line_delimiters(true);
+        lenient.allow_space_before_first_header_name(true);
+        lenient.ignore_invalid_headers_in_requests(true);
+        let Ok(Status::Complete(head)) = lenient.parse_request(&mut request, rest) else {
+            return false;
+        };
+        let is_other = |host| {
+            Authority::parse_or(host, Port::HTTP).map(|at| at.host).as_ref() != Ok(&origin.host)
+        };
+        if values(request.headers, "host").any(is_other) {
+            return true;
+        }
+        let body = framing(request.headers).and_then(|framing| body(&rest[head..], framing));
+        match body {
+            Ok(Some(body)) => rest = &rest[head + body..],
+            Ok(None) | Err(_) => return false,
+        }
+    }
 }
 
 /// Checks that nothing follows an answer that says it is the last.
