@@ -1,4 +1,4 @@
-//! Moves how a client begins a tunnel, as far as it has been judged.
+//! Moves what a client says in a tunnel, as far as it has been judged.
 //!
 //! Only what the client sends waits here, and only while it may become what must not go on. What
 //! the origin sends passes meanwhile.
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::policy::Policy;
 
-/// Why a tunnel ends before its beginning was judged harmless.
+/// Why a tunnel ends while its client is still judged.
 #[derive(Debug)]
 pub(super) enum Stopped {
     /// It must be closed.

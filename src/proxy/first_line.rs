@@ -138,8 +138,8 @@ const HTTP: &[u8] = b"http/";
 /// No known method is longer.
 const LONGEST: usize = 17;
 
-/// Methods of the IANA registry (RFC 9110 §16.1.1), and what else Node.js knows: of UPnP, of caches,
-/// of Icecast and of RTSP.
+/// Methods of the IANA registry (RFC 9110 §16.1.1), and what else Node.js knows: those of
+/// `UPnP`, of caches, of Icecast and of RTSP.
 const METHODS: &[&str] = &[
     "ACL",
     "ANNOUNCE",

@@ -2,7 +2,7 @@
 //!
 //! The main path: [`listen_tested`] accepts once it has seen a refusal, as long as there are
 //! [`Places`], `connection` serves, `gate` lets only checked heads pass, `connect` and `forward`
-//! ask the policy through `admit`, `opening` judges how a tunnel begins, `tunnel` and `body` move
+//! ask the policy through `admit`, `opening` judges what a tunnel carries, `tunnel` and `body` move
 //! the bytes, `refusal` says no. Nothing here decides who may go where.
 
 mod admit;

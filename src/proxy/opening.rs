@@ -30,7 +30,7 @@ use crate::{
     tls::{Beginning, Following, HelloError, HelloReader, Next, WholeHello, beginning_of},
 };
 
-/// The beginning of one tunnel, and what is asked of it.
+/// What is said in one tunnel, and what is asked of it.
 #[derive(Debug)]
 pub(super) struct Opening {
     binding: Binding,
@@ -190,10 +190,7 @@ impl Opening {
                     if head.framing == Framing::Switching(Switch::Tunnel) {
                         return Err(PlainError::Nested.into());
                     }
-                    self.stage = match PlainBody::after(head.framing) {
-                        PlainBody::Length(0) => Stage::Next,
-                        body => Stage::Body(body),
-                    };
+                    self.stage = PlainBody::after(head.framing).map_or(Stage::Next, Stage::Body);
                     Ok(Step::Release(head.end))
                 }
                 Plain::Hold => Ok(Step::Hold),
@@ -379,6 +376,17 @@ pub(super) mod tests {
                     assert_eq!(gone, b"", "{authority} {bytes:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn no_hello_of_ssl_2_hides_a_head() {
+        let head = b"\x80x\x01\x03 / HTTP/1.1\r\nHost: evil.test\r\n\r\n";
+        let allowed = Tls { sni: Sni::Allowed, ..rules() };
+        for (authority, rules) in [("10.0.0.1:80", &rules()), ("ok.test:80", &allowed)] {
+            let (gone, mismatch) = feed(&mut opening(authority, rules), head, usize::MAX);
+            assert_eq!(mismatch, Some(Mismatch::HttpHead(PlainError::Leading)));
+            assert!(!gone.contains(&b'/'));
         }
     }
 

@@ -11,12 +11,12 @@ pub(super) enum PlainBody {
 }
 
 impl PlainBody {
-    /// What follows a head.
-    pub(super) fn after(framing: Framing) -> Self {
+    /// What follows a head, if it is more than nothing.
+    pub(super) fn after(framing: Framing) -> Option<Self> {
         match framing {
-            Framing::Chunked => Self::Chunked(Chunks::default()),
-            Framing::Length(length) => Self::Length(length),
-            Framing::Switching(_) => Self::Length(0),
+            Framing::Chunked => Some(Self::Chunked(Chunks::default())),
+            Framing::Length(0) | Framing::Switching(_) => None,
+            Framing::Length(length) => Some(Self::Length(length)),
         }
     }
 

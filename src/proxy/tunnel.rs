@@ -2,8 +2,8 @@
 //!
 //! Each direction ends on its own (half-close). Nothing limits the life of a tunnel in which
 //! bytes move; one that stands still ends after the idle time, one that a new policy refuses ends
-//! at once. A buffer is held only while bytes move. How a client may begin is the business of
-//! `opening`; once that is judged, nothing looks at the bytes any more.
+//! at once. A buffer is held only while bytes move. What a client may say is the business of
+//! `opening`; once that lets all pass, nothing looks at the bytes any more.
 
 use std::{
     io,

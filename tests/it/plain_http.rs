@@ -162,8 +162,7 @@ async fn bodies_stream() {
             // Each block arrives before the next is sent.
             let bytes = [before.as_bytes(), &block, after.as_bytes()].concat();
             let mut got = vec![0; bytes.len()];
-            let (sent, read) = tokio::join!(client.write_all(&bytes), server.read_exact(&mut got));
-            (sent.unwrap(), read.unwrap());
+            tokio::try_join!(client.write_all(&bytes), server.read_exact(&mut got)).unwrap();
             assert!(got == bytes);
         }
         if !after.is_empty() {
