@@ -28,13 +28,15 @@ pub enum Next {
     More,
     /// That many bytes do not matter; after them this must be asked again.
     Skip(usize),
-    /// A second hello begins here.
+    /// A second hello begins here, or it must: nothing else may come any more, so what comes is to
+    /// be read as one.
     Hello,
     /// No second hello can come.
     Nothing,
 }
 
-/// How far a second hello is looked for, in bytes. Servers that must skip early data skip as much
+/// How far a second hello is looked for, in bytes. Clients send `change_cipher_spec` once, and an
+/// alert or two, before it (RFC 8446 D.4): when they alone take more, the tunnel must end. Servers that must skip early data skip as much
 /// as they would have accepted: 16 KiB unless configured otherwise (OpenSSL), 14 KiB (`BoringSSL`).
 const MAX_SKIPPED: usize = 64 << 10;
 
@@ -63,9 +65,12 @@ impl Following {
             }
             let &[_, _, _, high, low, ..] = bytes else { return Next::More };
             self.skipping = HEADER + usize::from(u16::from_be_bytes([high, low]));
-            match self.left.checked_sub(self.skipping) {
-                Some(left) => self.left = left,
-                None => return Next::Nothing,
+            match (self.left.checked_sub(self.skipping), bytes) {
+                (Some(left), _) => self.left = left,
+                // Early data that was accepted goes over into the data of the session.
+                (None, [APPLICATION_DATA, ..]) => return Next::Nothing,
+                // No client sends so many of them, and a hello that comes after them is still one.
+                (None, _) => return Next::Hello,
             }
         }
         let here = self.skipping.min(bytes.len());
@@ -118,7 +123,7 @@ mod tests {
     fn second_hellos_are_found() {
         let hello = &[22, 3, 3, 0, 9, 1, 0, 0, 5];
         let early = [&[23, 3, 3, 0x20, 0][..], &[7; 0x2000]].concat();
-        let alert = &[21, 3, 3, 0, 2, 1, 90];
+        let alert: &[u8] = &[21, 3, 3, 0, 2, 1, 90];
         for (early_data, bytes, expected) in [
             (false, hello.to_vec(), (Next::Hello, 0)),
             (false, [CCS, hello].concat(), (Next::Hello, 6)),
@@ -132,6 +137,9 @@ mod tests {
             (false, [CCS, &early].concat(), (Next::Nothing, 6)),
             (true, [&early[..], CCS, hello].concat(), (Next::Hello, early.len() + 6)),
             (true, early.repeat(9), (Next::Nothing, early.len() * 7)),
+            (false, CCS.repeat(20_000), (Next::Hello, MAX_SKIPPED / CCS.len() * CCS.len())),
+            (false, alert.repeat(20_000), (Next::Hello, MAX_SKIPPED / alert.len() * alert.len())),
+            (true, [&early.repeat(7)[..], &CCS.repeat(20_000)].concat(), (Next::Hello, 65_533)),
             (false, b"GET".to_vec(), (Next::Nothing, 0)),
             (false, vec![22, 3, 3, 0, 9], (Next::More, 0)),
         ] {

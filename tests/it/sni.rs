@@ -232,6 +232,21 @@ async fn hidden_names_are_recorded_or_refused() {
 }
 
 #[tokio::test]
+async fn a_second_hello_cannot_hide_behind_many_records() {
+    let origin = RawOrigin::bind().await;
+    let proxy = example_proxy("").await;
+    for record in [&[20, 3, 3, 0, 1, 1][..], &[21, 3, 3, 0, 2, 1, 90]] {
+        let (mut client, mut server) = example_tunnel(&proxy, &origin).await;
+        let (first, records) = (hello("example.com"), record.repeat(20_000));
+        let bytes = [&first[..], &records, &hello("evil-2.test")].concat();
+        let sending = send(&mut client, &bytes, 10_000);
+        let (got, ()) = tokio::join!(rest_of(&mut server), sending);
+        assert!(got.len() <= first.len() + (64 << 10), "{}", got.len());
+        last_end(&proxy, "hello_malformed").await;
+    }
+}
+
+#[tokio::test]
 async fn other_allowed_names_pass_if_so_configured() {
     let origin = RawOrigin::bind().await;
     let proxy = proxy("[tls]\nsni = \"allowed\"").await;
