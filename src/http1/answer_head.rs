@@ -71,7 +71,13 @@ pub enum AnswerError {
 }
 
 /// The head of an answer, in bytes and in fields.
-pub const LIMITS: HeadLimits = HeadLimits { bytes: 256 << 10, line: 256 << 10, fields: 256 };
+///
+/// As many bytes as a request may have unless configured otherwise. Origins keep within it: the
+/// servers and gateways most of them stand behind pass 8 to 32 KiB (nginx, `HAProxy`, Node), and
+/// Squid has taken no more than 64 KiB from any. Clients would take 256 KiB and more (browsers,
+/// curl), but this much is held for every request under way at once, and it is the origin that
+/// chooses how much of it.
+pub const LIMITS: HeadLimits = HeadLimits { bytes: 64 << 10, line: 64 << 10, fields: 256 };
 
 /// Interim answers to one request. `WebDAV` servers send a 102 every few seconds.
 pub const MAX_INTERIM: usize = 100;

@@ -138,6 +138,30 @@ async fn interim_answers_have_a_limit() {
 }
 
 #[tokio::test]
+async fn heads_have_a_limit() {
+    let (proxy, origin) = (proxy().await, Recorder::start().await);
+    let answer = |bytes: usize, field: &str| {
+        let rest = "\r\nContent-Length: 0\r\n\r\n";
+        let begin = format!("HTTP/1.1 200 OK\r\n{field}");
+        let fill = "y".repeat(bytes - begin.len() - rest.len());
+        format!("{begin}{fill}{rest}")
+    };
+    let many = "X: y\r\n".repeat(255);
+    for (head, status) in [
+        (answer(64 << 10, "X: "), 200),
+        (answer((64 << 10) + 1, "X: "), 502),
+        (answer(2_000, &many[..254 * 6 + 3]), 200),
+        (answer(2_000, &format!("{many}X: ")), 502),
+    ] {
+        origin.answer_next(head.as_bytes(), false);
+        let answer = exchange(proxy.address, &request("GET", origin.port(), "/")).await;
+        assert_eq!(answer.status, status, "{} bytes", head.len());
+        let error = answer.field("proxy-status").unwrap_or_default();
+        assert_eq!(error.contains("=http_response_header_section_size;"), status == 502, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_malformed_answer_closes_its_connection() {
     let (proxy, origin) = (proxy().await, RawOrigin::bind().await);
     for answer in [
