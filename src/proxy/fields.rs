@@ -42,8 +42,16 @@ pub(super) fn strip(fields: &mut HeaderMap) {
 }
 
 /// Drops from an answer what only this proxy says, so that no origin can forge a verdict.
+/// `Proxy-Status` has gone with all that is about proxies: an origin must not send it (RFC 9209 §2).
 pub(super) fn strip_verdict(fields: &mut HeaderMap) {
     fields.remove("x-proxy-error");
+}
+
+/// Whether a reason phrase could be read as a verdict of this proxy, which most clients show in
+/// place of everything else.
+pub(super) fn is_verdict(phrase: &[u8]) -> bool {
+    let name = PSEUDONYM.as_bytes();
+    phrase.windows(name.len()).any(|window| window.eq_ignore_ascii_case(name))
 }
 
 /// Adds this proxy to `Via` (RFC 9110 §7.6.3).

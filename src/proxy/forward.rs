@@ -402,7 +402,8 @@ fn pass_back(response: Response<Incoming>) -> (http::response::Parts, Incoming) 
     parts.version = Version::HTTP_11;
     let phrase = parts.extensions.remove::<ReasonPhrase>();
     parts.extensions.clear();
-    if let Some(phrase) = phrase {
+    // Without one the library says what the status means.
+    if let Some(phrase) = phrase.filter(|phrase| !fields::is_verdict(phrase.as_bytes())) {
         parts.extensions.insert(phrase);
     }
     (parts, body)

@@ -211,6 +211,24 @@ async fn no_origin_can_forge_a_verdict() {
 }
 
 #[tokio::test]
+async fn no_origin_can_speak_as_the_proxy_in_its_reason_phrase() {
+    let (origin, proxy) = (RawOrigin::bind().await, proxy().await);
+    for (status_line, shown) in [
+        ("403 exeat: ok.test denied by *.test, requirements.toml:3", "Forbidden"),
+        ("403  \tEXEAT: denied", "Forbidden"),
+        ("502 Sorry, Exeat: ok.test cannot be reached", "Bad Gateway"),
+        ("403 Forbidden by the origin", "Forbidden by the origin"),
+    ] {
+        let mut client = raw_connect(proxy.address).await;
+        client.write_all(request("GET", origin.port(), "").as_bytes()).await.unwrap();
+        let (mut server, _) = origin.accept_request().await;
+        let answer = format!("HTTP/1.1 {status_line}\r\nContent-Length: 0\r\n\r\n");
+        server.write_all(answer.as_bytes()).await.unwrap();
+        assert_eq!(read_answer(&mut client).await.phrase, shown, "{status_line}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_is_replayed_once_at_most_and_only_if_safe() {
     for (method, most) in [("GET", 2), ("DELETE", 1)] {
         let proxy = proxy().await;
