@@ -24,7 +24,7 @@ use crate::{
     dns::{DnsStartError, Resolver},
     observe::{Audit, AuditError, AuditOutput, Counters},
     policy::{Egress, Policy, Ruleset},
-    proxy::{Bound, Context, ListenError, Places, ProbeSlot, SelfTestError, listen_tested},
+    proxy::{Bound, Context, ListenError, Places, SelfTestError, listen_tested},
     requirements::{Applied, Rejected},
     settings::{AuditTarget, Confine, Listen, Permissions, Settings},
     source::{LocateError, PolicySource, ReadError, Snapshot},
@@ -38,6 +38,8 @@ pub struct Opened {
     snapshot: Snapshot,
     applied: Applied,
     bound: Bound,
+    /// For the self-test.
+    bound_within: Bound,
     own: Vec<(IpAddr, IpNet)>,
     resolver: Resolver,
     audit: AuditOutput,
@@ -107,6 +109,7 @@ impl Opened {
         }
         let address = listen_address(&settings, &applied.ruleset)?;
         let bound = Bound::new(address)?;
+        let bound_within = Bound::on_loopback()?;
         let own = own_networks()?;
         let resolver = Resolver::new(&settings.dns, settings.timeouts.dns)?;
         let audit = AuditOutput::open(&settings.audit)?;
@@ -117,6 +120,7 @@ impl Opened {
             snapshot,
             applied,
             bound,
+            bound_within,
             own,
             resolver,
             audit,
@@ -176,6 +180,7 @@ impl Opened {
             snapshot,
             applied,
             bound,
+            bound_within,
             own,
             resolver,
             audit,
@@ -193,6 +198,8 @@ impl Opened {
             ..settings.egress()
         };
         let listener = bound.into_listener()?;
+        let own_address = bound_within.address();
+        let own_listener = bound_within.into_listener()?;
         let (audit, audit_end) = Audit::start(audit, settings.audit_queue, Arc::clone(&counters));
         let policy = Policy::new(ruleset, egress.clone(), 1);
         let (policies, policy) = watch::channel(Arc::new(policy));
@@ -217,9 +224,8 @@ impl Opened {
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             requests: AtomicU64::new(0),
-            probe: ProbeSlot::default(),
         });
-        listen_tested(listener, address, &context).await?;
+        listen_tested(listener, own_listener, own_address, &context).await?;
         Ok(App {
             address,
             context,

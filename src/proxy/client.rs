@@ -52,8 +52,8 @@ impl Client {
         address: SocketAddr,
         place: Place,
         seat: Seat,
+        probe: Option<Probe>,
     ) -> Self {
-        let probe = context.probe.take(address);
         Self {
             context,
             address,

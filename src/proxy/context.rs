@@ -1,18 +1,15 @@
 //! What every connection of a proxy shares.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{places::Places, self_test::Probe};
+use super::places::Places;
 use crate::{
     dns::Resolver,
     http1::HeadLimits,
@@ -52,13 +49,7 @@ pub struct Context {
     pub abort: CancellationToken,
     /// How many requests there were.
     pub requests: AtomicU64,
-    /// The self-test's connection until it is accepted.
-    pub probe: ProbeSlot,
 }
-
-/// Holds at most one connection, which is taken once.
-#[derive(Default)]
-pub struct ProbeSlot(Mutex<Option<Probe>>);
 
 impl Context {
     /// The policy of this moment: load it once per request.
@@ -73,19 +64,5 @@ impl Context {
 
     pub(super) fn next_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
-
-impl ProbeSlot {
-    pub(super) fn put(&self, probe: Probe) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(probe);
-    }
-
-    /// The self-test, if that is where a connection comes from. A socket for both families sees an
-    /// IPv4 client at its mapped address.
-    pub(super) fn take(&self, address: SocketAddr) -> Option<Probe> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let canonical = |at: SocketAddr| (at.ip().to_canonical(), at.port());
-        slot.take_if(|probe| canonical(probe.address) == canonical(address))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -14,6 +14,7 @@ use super::{
     client::Client,
     connection::serve,
     context::Context,
+    self_test::Probe,
     spare::{Spare, Waiting},
     turn_away::{Farewell, NoPlace},
 };
@@ -60,6 +61,16 @@ impl Bound {
         bind().map_err(|error| ListenError { address, error })
     }
 
+    /// Binds where only this machine can connect, at a port that nobody knows.
+    ///
+    /// # Errors
+    ///
+    /// This machine has no loopback address of either family.
+    pub fn on_loopback() -> Result<Self, ListenError> {
+        let at = |address: IpAddr| Self::new(SocketAddr::new(address, 0));
+        at(Ipv4Addr::LOCALHOST.into()).or_else(|_| at(Ipv6Addr::LOCALHOST.into()))
+    }
+
     /// Where it listens, the port filled in.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -100,7 +111,7 @@ pub(super) async fn listen(listener: TcpListener, context: Arc<Context>) {
         match accepted {
             Ok((stream, address)) => {
                 backoff.reset();
-                match admit(stream, address, &context) {
+                match admit(stream, address, None, &context) {
                     Ok(()) => {}
                     Err((stream, why)) => farewell.say(stream, why, &context),
                 }
@@ -131,10 +142,11 @@ pub(super) async fn listen(listener: TcpListener, context: Arc<Context>) {
     }
 }
 
-/// Serves a connection, if there is a place for it.
-fn admit(
+/// Serves a connection, if there is a place for it. `probe`: it is the proxy's own.
+pub(super) fn admit(
     stream: TcpStream,
     address: SocketAddr,
+    probe: Option<Probe>,
     context: &Arc<Context>,
 ) -> Result<(), (TcpStream, NoPlace)> {
     let Some(seat) = context.places.clients.take(address.ip()) else {
@@ -144,7 +156,7 @@ fn admit(
         return Err((stream, NoPlace::ForAnyone));
     };
     tune(&stream);
-    let client = Arc::new(Client::new(Arc::clone(context), address, place, seat));
+    let client = Arc::new(Client::new(Arc::clone(context), address, place, seat, probe));
     context.tasks.spawn(serve(client, stream));
     Ok(())
 }

@@ -37,7 +37,7 @@ mod tunnel;
 mod turn_away;
 mod under_way;
 
-pub use context::{Context, ProbeSlot};
+pub use context::Context;
 pub use listener::{Bound, ListenError};
 pub use places::Places;
 pub use self_test::{SelfTestError, listen_tested};

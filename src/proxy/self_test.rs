@@ -1,15 +1,12 @@
 //! The question a proxy asks itself before it says that it is ready: is refused what must be?
 //!
-//! A real connection to the real listener, and a CONNECT that the policy in force refuses. A proxy
-//! that answers anything but that refusal must not run. Nothing is dialled or looked up for it,
-//! and it stands in no audit: those records are about clients.
+//! A real connection through the code that serves clients, and a CONNECT that the policy in force
+//! refuses. A proxy that answers anything but that refusal must not run, and serves nobody before:
+//! the test has a listening socket of its own, so no crowd at the other one can keep it from being
+//! answered. Nothing is dialled or looked up for it, and it stands in no audit: those records are
+//! about clients.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -18,7 +15,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{context::Context, listener::listen};
+use super::{
+    context::Context,
+    listener::{admit, listen},
+};
 use crate::{
     net::{Authority, Host},
     observe::Audit,
@@ -27,8 +27,6 @@ use crate::{
 
 /// The one connection that is ours.
 pub(super) struct Probe {
-    /// Where it comes from.
-    pub(super) address: SocketAddr,
     /// Goes nowhere.
     pub(super) audit: Audit,
     /// Dropped when nothing of the connection is left.
@@ -70,41 +68,55 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// A refusal is shorter; anything longer is none.
 const MAX_ANSWER: u64 = 16 << 10;
 
-/// Starts to accept, and checks that what must be refused is refused.
+/// Checks that what must be refused is refused, then starts to accept. `own` is a listening socket
+/// that nobody has been told of, at `address`; clients wait at `listener`.
 ///
 /// # Errors
 ///
-/// The answer was another one, or there was none. The listener has been told to stop.
+/// The answer was another one, or there was none. Nobody has been served.
 pub async fn listen_tested(
     listener: TcpListener,
+    own: TcpListener,
     address: SocketAddr,
     context: &Arc<Context>,
 ) -> Result<(), SelfTestError> {
-    let Some((target, denial)) = refused_target(&context.policy()) else {
-        tracing::warn!("no self-test: the policy allows everything that it would ask for");
-        context.tasks.spawn(listen(listener, Arc::clone(context)));
-        return Ok(());
-    };
-    let reason = denial.reason.as_str();
+    match refused_target(&context.policy()) {
+        Some((target, denial)) => {
+            let reason = denial.reason.as_str();
+            test(own, address, context, &target, reason).await?;
+            tracing::info!("self-test: {target} is refused ({reason})");
+        }
+        None => {
+            tracing::warn!("no self-test: the policy allows everything that it would ask for");
+        }
+    }
+    context.tasks.spawn(listen(listener, Arc::clone(context)));
+    Ok(())
+}
+
+async fn test(
+    own: TcpListener,
+    address: SocketAddr,
+    context: &Arc<Context>,
+    target: &Authority,
+    reason: &'static str,
+) -> Result<(), SelfTestError> {
     let asked = timeout(DEADLINE, async {
-        // The connection waits to be accepted, so that it is known before it is.
         let stream = connect(address).await?;
         let (ended, end) = oneshot::channel();
-        let probe = Probe {
-            address: stream.local_addr()?,
-            audit: Audit::off(Arc::clone(&context.counters)),
-            _ended: ended,
+        let probe = Probe { audit: Audit::off(Arc::clone(&context.counters)), _ended: ended };
+        let from = stream.local_addr()?;
+        let answer = tokio::select! {
+            answer = ask(stream, target) => answer?,
+            Err(error) = serve_only(&own, from, probe, context) => return Err(error),
         };
-        context.probe.put(probe);
-        context.tasks.spawn(listen(listener, Arc::clone(context)));
-        let answer = ask(stream, &target).await?;
         if is_refusal(&answer, reason) {
             // Its place among the connections is free again.
             end.await.ok();
         }
         Ok(answer)
     });
-    let verdict = match asked.await {
+    match asked.await {
         Err(_) => Err(SelfTestError::Silent(address)),
         Ok(Err(error)) => Err(SelfTestError::Unreachable(address, error)),
         Ok(Ok(answer)) if is_refusal(&answer, reason) => Ok(()),
@@ -112,12 +124,24 @@ pub async fn listen_tested(
             let answer = answer.lines().next().unwrap_or("nothing").to_owned();
             Err(SelfTestError::Answered { target: target.clone(), reason, answer })
         }
-    };
-    match &verdict {
-        Ok(()) => tracing::info!("self-test: {target} is refused ({reason})"),
-        Err(_) => context.drain.cancel(),
     }
-    verdict
+}
+
+/// Serves the connection that comes from there as any other, and nobody else.
+async fn serve_only(
+    own: &TcpListener,
+    from: SocketAddr,
+    probe: Probe,
+    context: &Arc<Context>,
+) -> io::Result<Infallible> {
+    loop {
+        let (stream, address) = own.accept().await?;
+        if address == from {
+            admit(stream, address, Some(probe), context)
+                .map_err(|_| io::Error::other("there is no place for a connection"))?;
+            return std::future::pending().await;
+        }
+    }
 }
 
 /// What the policy refuses, by name or by address, and why.
@@ -135,15 +159,7 @@ fn refused_target(policy: &Policy) -> Option<(Authority, Denial)> {
 
 #[expect(clippy::disallowed_methods, reason = "to our own listener, for which nobody needs leave")]
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let at = |ip: IpAddr| SocketAddr::new(ip, address.port());
-    if !address.ip().is_unspecified() {
-        return TcpStream::connect(address).await;
-    }
-    match TcpStream::connect(at(Ipv4Addr::LOCALHOST.into())).await {
-        // A socket that takes IPv6 only.
-        Err(_) if address.is_ipv6() => TcpStream::connect(at(Ipv6Addr::LOCALHOST.into())).await,
-        connected => connected,
-    }
+    TcpStream::connect(address).await
 }
 
 async fn ask(mut stream: TcpStream, target: &Authority) -> io::Result<String> {

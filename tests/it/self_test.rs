@@ -10,14 +10,18 @@ use exeat::{
     dns::Resolver,
     observe::{Audit, Counters},
     policy::{Egress, Outcome, Policy, Review, Source},
-    proxy::{Bound, Context, Places, ProbeSlot, listen_tested},
+    proxy::{Bound, Context, Places, listen_tested},
     settings::{Environment, Flags, Settings, SettingsFile},
     upstream::Pool,
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpListener, sync::watch};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    sync::watch,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::support::{ProxyBuilder, connect_to, exchange, read_head};
+use crate::support::{ProxyBuilder, connect_to, exchange, raw_connect, read_answer, read_head};
 
 #[tokio::test]
 async fn it_stands_in_the_log_and_nowhere_else() {
@@ -73,8 +77,8 @@ async fn a_list_of_clients_is_no_obstacle_and_still_holds() {
 }
 
 /// What a proxy is made of, with a policy that allows nothing.
-fn context() -> Arc<Context> {
-    let settings = SettingsFile::parse("[dns]\nservers = []\n").unwrap();
+fn context(limits: &str) -> Arc<Context> {
+    let settings = SettingsFile::parse(&format!("[dns]\nservers = []\n{limits}")).unwrap();
     let settings = Settings::resolve(Flags::default(), Environment::default(), settings);
     let source = Arc::new(Source::file("test.toml"));
     let text = b"[experimental_network]\nenabled = true\n";
@@ -98,7 +102,6 @@ fn context() -> Arc<Context> {
         drain: CancellationToken::new(),
         abort: CancellationToken::new(),
         requests: AtomicU64::new(0),
-        probe: ProbeSlot::default(),
     })
 }
 
@@ -107,33 +110,55 @@ fn bound() -> TcpListener {
     Bound::new(free).unwrap().into_listener().unwrap()
 }
 
-/// A socket for both families sees the self-test, which comes by IPv4, at a mapped address.
+/// The queue is full of them before anybody accepts, and they come again and again.
 #[tokio::test]
-async fn every_address_of_both_families_is_tested() {
-    for every in ["[::]:0", "0.0.0.0:0"] {
-        let bound = Bound::new(every.parse().unwrap()).and_then(Bound::into_listener);
-        let listener = match bound {
-            Ok(listener) => listener,
-            Err(error) if every.starts_with('[') => {
-                println!("skipped: no IPv6 here: {error}");
-                continue;
-            }
-            Err(error) => panic!("{error}"),
-        };
-        let address = listener.local_addr().unwrap();
-        let context = context();
-        listen_tested(listener, address, &context).await.unwrap();
-        context.drain.cancel();
-        context.tasks.close();
-        context.tasks.wait().await;
+async fn a_crowd_from_the_first_moment_is_no_obstacle() {
+    let context = context("[limits]\nconnections = 1\nrequests = 1\n");
+    let (listener, own) = (bound(), bound());
+    let (crowded, address) = (listener.local_addr().unwrap(), own.local_addr().unwrap());
+    let mut crowd = Vec::new();
+    for _ in 0..200 {
+        let mut client = raw_connect(crowded).await;
+        client.write_all(&connect_to("b.test")).await.unwrap();
+        crowd.push(client);
     }
+    let more = tokio::spawn(async move {
+        loop {
+            drop(raw_connect(crowded).await);
+        }
+    });
+    listen_tested(listener, own, address, &context).await.unwrap();
+    // Those who waited are served from here on.
+    assert!(read_answer(&mut crowd[0]).await.phrase.starts_with("exeat: "));
+    more.abort();
+    context.drain.cancel();
+    context.abort.cancel();
+    context.tasks.close();
+    context.tasks.wait().await;
+}
+
+/// Whoever finds the test's own socket is neither served nor taken for the test.
+#[tokio::test]
+async fn only_the_test_is_served_where_the_test_listens() {
+    let context = context("");
+    let (listener, own) = (bound(), bound());
+    let address = own.local_addr().unwrap();
+    let mut stranger = raw_connect(address).await;
+    stranger.write_all(&connect_to("b.test")).await.unwrap();
+    listen_tested(listener, own, address, &context).await.unwrap();
+    let mut answer = Vec::new();
+    stranger.read_to_end(&mut answer).await.ok();
+    assert_eq!(answer, b"");
+    context.drain.cancel();
+    context.tasks.close();
+    context.tasks.wait().await;
 }
 
 /// What the self-test says if the listener at that address is another one.
 async fn asked_at(address: SocketAddr) -> String {
-    let context = context();
-    let error = listen_tested(bound(), address, &context).await.unwrap_err();
-    assert!(context.drain.is_cancelled(), "nothing more is accepted");
+    let context = context("");
+    let error = listen_tested(bound(), bound(), address, &context).await.unwrap_err();
+    assert!(context.tasks.is_empty(), "nobody is served");
     error.to_string()
 }
 
