@@ -50,7 +50,8 @@
 //!    vetted address is dialled.
 //! 5. A policy that cannot be compiled never replaces one that could; at the start it stops the
 //!    program.
-//! 6. Each request sees one policy. Open tunnels are judged again when the policy changes.
+//! 6. Each request sees one policy. Open tunnels and requests under way are judged again when the
+//!    policy changes.
 //! 7. Every read has a deadline, every queue and table a bound, every task an owner that waits.
 //!
 //! # The main path, in ten files

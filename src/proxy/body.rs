@@ -2,7 +2,7 @@
 //!
 //! An answer that has been moved to its end, its request's body too, gives its connection back to
 //! the pool and ends its trail. In every other case the connection is closed: no upload goes on
-//! after its end has been recorded. Trailers are not passed on (RFC 9110 §6.5.1).
+//! after its end has been recorded. So it is when a new policy refuses the answer (`standing`). Trailers are not passed on (RFC 9110 §6.5.1).
 
 use std::{
     pin::Pin,
@@ -155,6 +155,7 @@ impl Answer {
         client: Arc<Client>,
         keep: Keep,
     ) -> Self {
+        client.answering().begin(origin.authority().clone(), origin.peer());
         let (inner, origin) = (Moving::new(inner, idle), Some(origin));
         let mut answer = Self { inner, trail, uploaded, origin, client, keep };
         answer.finish_if_ended();
@@ -169,6 +170,7 @@ impl Answer {
     }
 
     fn finish(&mut self, ending: Ending) {
+        self.client.answering().end();
         // Out of scope, a connection that is not kept is closed, and with it an unfinished upload.
         if let Some(origin) = self.origin.take()
             && ending == Ending::Complete
@@ -186,6 +188,9 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
+        if self.origin.is_some() && self.client.answering().end() {
+            self.finish(Ending::PolicyChanged);
+        }
         self.origin = None;
         self.trail.moved(self.uploaded.take_moved(), 0);
     }

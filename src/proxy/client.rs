@@ -14,6 +14,7 @@ use super::{
     gate::Report,
     places::{Place, Seat},
     self_test::Probe,
+    standing::Answering,
 };
 use crate::{
     http1::request_head::HeadError,
@@ -30,6 +31,7 @@ pub(super) struct Client {
     heads: AtomicU64,
     /// An origin connection whose authentication belongs to this client (RFC 4559).
     bound: Mutex<Option<Origin>>,
+    answering: Answering,
     /// Given back when the last tunnel or request is gone.
     _place: Place,
     _seat: Seat,
@@ -60,6 +62,7 @@ impl Client {
             report: Arc::default(),
             heads: AtomicU64::new(0),
             bound: Mutex::new(None),
+            answering: Answering::default(),
             _place: place,
             _seat: seat,
             probe,
@@ -81,6 +84,11 @@ impl Client {
 
     pub(super) fn report(&self) -> &Arc<Report> {
         &self.report
+    }
+
+    /// The answer under way.
+    pub(super) fn answering(&self) -> &Answering {
+        &self.answering
     }
 
     /// Counts the next head, and says what the gate found out about it.

@@ -47,15 +47,23 @@ pub(super) async fn serve(client: Arc<Client>, stream: TcpStream) {
         .serve_connection(TokioIo::new(gate), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = context.drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                served = connection => served,
-                () = context.abort.cancelled() => Ok(()),
+    let served = async {
+        tokio::select! {
+            served = connection.as_mut() => served,
+            () = context.drain.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    served = connection => served,
+                    () = context.abort.cancelled() => Ok(()),
+                }
             }
         }
+    };
+    let served = tokio::select! {
+        // Asked first: not a byte more moves in an answer that is refused.
+        biased;
+        () = client.answering().refused(&client) => Ok(()),
+        served = served => served,
     };
     if client.report().is_idle() {
         context.counters.timeouts.idle_client.increment();

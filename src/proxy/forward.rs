@@ -1,6 +1,7 @@
 //! Requests in absolute-form (RFC 9112 §3.2.2): one in, exactly one out, framing rewritten.
 //!
-//! The policy is asked for every request, also on a kept-alive connection. Kept connections to
+//! The policy is asked for every request, also on a kept-alive connection, and every new policy
+//! while the request waits for its answer. Kept connections to
 //! origins are used again only if their address would be vetted by the policy of the moment.
 
 use std::{sync::Arc, time::Duration};
@@ -29,6 +30,7 @@ use super::{
     fields,
     limit::Limit,
     refusal::{ALLOWED_METHODS, BadRequest, OriginFailure, Refusal},
+    standing::Standing,
     tunnel::{Leg, Tunnel},
 };
 use crate::{
@@ -71,7 +73,9 @@ pub(super) async fn forward(
     };
     let uploaded = Arc::<Progress>::default();
     let outgoing = rewrite(request, &authority, head, client, &uploaded);
-    let exchange = Exchange { client, admission: &mut admission, uploaded: &uploaded, keep };
+    let standing = Standing::new(client, &admission);
+    let exchange =
+        Exchange { client, standing, admission: &mut admission, uploaded: &uploaded, keep };
     let (mut response, origin, keep) = exchange.run(outgoing).await?;
     admission.trail.answered(response.status().as_u16());
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -211,6 +215,7 @@ fn empty() -> RequestBody {
 /// One request on its way to an origin.
 struct Exchange<'a> {
     client: &'a Arc<Client>,
+    standing: Standing<'a>,
     admission: &'a mut Admission,
     uploaded: &'a Progress,
     keep: Keep,
@@ -244,7 +249,14 @@ impl Exchange<'_> {
             };
             self.admission.trail.reached(origin.peer());
             let deadline = self.client.context().timeouts.response_head;
-            request = match within(deadline, origin.send(request), self.uploaded).await {
+            let peer = Some(origin.peer());
+            let sent = within(deadline, origin.send(request), self.uploaded);
+            let authority = self.admission.permit.authority();
+            let sent = match self.standing.during(authority, peer, sent).await {
+                Ok(sent) => sent,
+                Err(refusal) => return Err(self.refused(refusal)),
+            };
+            request = match sent {
                 Some(Ok((response, origin))) => {
                     let bound = self.keep == Keep::Bound
                         || fields::binds_connection(response.headers(), &WWW_AUTHENTICATE);
@@ -274,6 +286,13 @@ impl Exchange<'_> {
                 None => return Err(self.fail(OriginFailure::Timeout)),
             };
         }
+    }
+
+    /// A new policy refuses it.
+    fn refused(&mut self, refusal: Refusal) -> Refusal {
+        self.count_upload();
+        self.admission.trail.end(Ending::PolicyChanged);
+        refusal
     }
 
     fn count_upload(&mut self) {
@@ -313,8 +332,12 @@ impl Exchange<'_> {
     }
 
     async fn connect(&mut self) -> Result<Origin, Refusal> {
-        let (stream, peer) = self.admission.reach(self.client).await?;
         let authority = self.admission.permit.authority().clone();
+        let reached = self.admission.reach(self.client);
+        let (stream, peer) = match self.standing.during(&authority, None, reached).await {
+            Ok(reached) => reached?,
+            Err(refusal) => return Err(self.refused(refusal)),
+        };
         let tasks = &self.client.context().tasks;
         match Origin::new(stream, peer, authority, tasks).await {
             Ok(origin) => Ok(origin),

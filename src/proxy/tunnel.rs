@@ -37,6 +37,7 @@ use super::{
     mismatch::Mismatch,
     opening::Opening,
     places::Place,
+    standing,
 };
 use crate::{net::Authority, observe::Ending, policy::Policy, upstream::AnswerGate};
 
@@ -204,10 +205,9 @@ impl Tunnel {
         }
     }
 
-    fn is_refused_by(&self, policy: &Policy, named: Option<&Authority>) -> bool {
-        let verdict = policy.decide(self.admission.permit.authority());
-        !verdict.is_ok_and(|permit| policy.vet(&permit, self.peer.ip()).is_ok())
-            || !self.client.is_listed(policy)
+    fn is_refused_by(&self, policy: &Arc<Policy>, named: Option<&Authority>) -> bool {
+        let authority = self.admission.permit.authority();
+        standing::refusal(policy, &self.client, authority, Some(self.peer)).is_some()
             || named.is_some_and(|named| policy.decide(named).is_err())
     }
 }

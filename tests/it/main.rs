@@ -40,3 +40,4 @@ mod smuggling;
 mod sni;
 mod support;
 mod system_file;
+mod under_way;
