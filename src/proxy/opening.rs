@@ -8,7 +8,8 @@
 //! `Upgrade` was granted.
 //!
 //! Not looked at is what is encrypted, and a protocol that turns to TLS by a command of its own
-//! (STARTTLS).
+//! (STARTTLS). Nor is a whole ClientHello read as HTTP too, though a server that takes any bytes for
+//! a method might.
 
 use std::sync::{Arc, OnceLock};
 
