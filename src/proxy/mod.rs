@@ -3,8 +3,8 @@
 //! The main path: [`listen_tested`] accepts once it has seen a refusal, as long as there are
 //! [`Places`], `connection` serves, `gate` lets only checked heads pass, `connect` and `forward`
 //! ask the policy through `admit`, `opening` judges what a tunnel carries, `tunnel` and `body` move
-//! the bytes, `standing` asks again when the policy changes, `refusal` says no. Nothing here
-//! decides who may go where.
+//! the bytes, `standing` asks again when the policy changes, `refusal` says no in the words of
+//! `verdict`. Nothing here decides who may go where.
 
 mod admit;
 mod backoff;
@@ -38,6 +38,7 @@ mod standing;
 mod tunnel;
 mod turn_away;
 mod under_way;
+mod verdict;
 
 pub use context::Context;
 pub use listener::{Bound, ListenError};

@@ -1,8 +1,8 @@
 //! Every way a request is refused, and the one place that turns it into an answer.
 //!
 //! The verdict stands in four places, because clients show different ones: the reason phrase,
-//! `Proxy-Status` (RFC 9209), `x-proxy-error` (Codex's words), and a JSON body. It is built from
-//! canonical values only: nothing internal leaks, no resolved address, no path but a file's name.
+//! `Proxy-Status` (RFC 9209), `x-proxy-error` (Codex's words), and a JSON body. What it says is
+//! the business of `verdict`.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -13,15 +13,19 @@ use http::{
 };
 use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
-use serde_json::{Value, json};
 
-use super::{body::ReplyBody, fields::PSEUDONYM, limit::Limit};
+use super::{
+    body::ReplyBody,
+    fields::PSEUDONYM,
+    limit::Limit,
+    verdict::{Verdict, shorten},
+};
 use crate::{
     dns::DnsError,
     http1::{Malformed, request_head::HeadError},
     net::Authority,
     observe::Counters,
-    policy::{Denial, List, Policy, Reason},
+    policy::{Denial, Policy},
     upstream::DialError,
 };
 
@@ -100,17 +104,6 @@ pub(super) enum After {
     KeepAlive,
 }
 
-/// The parts of an answer.
-struct Reply {
-    status: StatusCode,
-    phrase: String,
-    /// RFC 9209 §2.3.
-    proxy_status: &'static str,
-    /// Codex's words; none where Codex sends none.
-    proxy_error: Option<&'static str>,
-    body: Value,
-}
-
 /// What is served besides TRACE, as `Allow` must say (RFC 9110 §15.5.6). Other methods pass too.
 pub(super) const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT";
 
@@ -123,20 +116,20 @@ const MAX_PHRASE: usize = 200;
 impl Refusal {
     /// The answer for the client.
     pub(super) fn into_response(self, after: After) -> Response<ReplyBody> {
-        let reply = self.reply();
+        let verdict = self.verdict();
         let close = after == After::Close
             || matches!(
                 self,
                 Self::BadRequest(_) | Self::ClientNotListed(_) | Self::Trace | Self::UnixSocket
             );
-        let mut body = reply.body.to_string();
+        let mut body = verdict.body.to_string();
         body.push('\n');
         let mut response = Response::new(ReplyBody::Text(Full::new(Bytes::from(body))));
-        *response.status_mut() = reply.status;
-        let phrase = shorten(&reply.phrase, MAX_PHRASE);
+        *response.status_mut() = verdict.status;
+        let phrase = shorten(&verdict.phrase, MAX_PHRASE);
         let details = phrase.replace('\\', "\\\\").replace('"', "\\\"");
         let proxy_status =
-            format!("{PSEUDONYM}; error={}; details=\"{details}\"", reply.proxy_status);
+            format!("{PSEUDONYM}; error={}; details=\"{details}\"", verdict.proxy_status);
         if let Ok(phrase) = ReasonPhrase::try_from(phrase) {
             response.extensions_mut().insert(phrase);
         }
@@ -145,13 +138,13 @@ impl Refusal {
         if let Ok(value) = HeaderValue::try_from(proxy_status) {
             fields.insert(HeaderName::from_static("proxy-status"), value);
         }
-        if let Some(word) = reply.proxy_error {
+        if let Some(word) = verdict.proxy_error {
             fields.insert(HeaderName::from_static("x-proxy-error"), HeaderValue::from_static(word));
         }
-        if reply.status == StatusCode::METHOD_NOT_ALLOWED {
+        if verdict.status == StatusCode::METHOD_NOT_ALLOWED {
             fields.insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
         }
-        if reply.status == StatusCode::SERVICE_UNAVAILABLE {
+        if verdict.status == StatusCode::SERVICE_UNAVAILABLE {
             fields.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
         }
         if close {
@@ -162,7 +155,7 @@ impl Refusal {
 
     /// The answer where no request has been read, as bytes. It closes the connection.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let Reply { status, phrase, proxy_status, body, .. } = self.reply();
+        let Verdict { status, phrase, proxy_status, body, .. } = self.verdict();
         let body = format!("{body}\n");
         let status = status.as_u16();
         let length = body.len();
@@ -207,246 +200,12 @@ impl Refusal {
             | Self::UnixSocket => {}
         }
     }
-
-    fn reply(&self) -> Reply {
-        match self {
-            Self::BadRequest(error) => bad_request(*error),
-            Self::ClientNotListed(address) => Reply {
-                status: StatusCode::FORBIDDEN,
-                phrase: format!("exeat: client {address} may not use this proxy"),
-                proxy_status: "http_request_denied",
-                proxy_error: Some("blocked-by-policy"),
-                body: problem(
-                    "client_not_listed",
-                    "ask the operator to add your address to `[listen] clients` in exeat.toml",
-                ),
-            },
-            Self::Denied { authority, denial, policy } => denied(authority, *denial, policy),
-            Self::Dial(authority, error) => {
-                let (status, proxy_status) = match error {
-                    DialError::NoSocket => {
-                        (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached")
-                    }
-                    DialError::Refused => (StatusCode::BAD_GATEWAY, "connection_refused"),
-                    DialError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
-                    DialError::Unreachable => {
-                        (StatusCode::BAD_GATEWAY, "destination_ip_unroutable")
-                    }
-                };
-                failed(authority, status, proxy_status, "connect_failure", &error.to_string())
-            }
-            Self::Dns(authority, error) => {
-                let (status, proxy_status) = match error {
-                    DnsError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "dns_timeout"),
-                    DnsError::NoAddress
-                    | DnsError::NoServer
-                    | DnsError::NoSuchName
-                    | DnsError::ServerFailure => (StatusCode::BAD_GATEWAY, "dns_error"),
-                };
-                failed(authority, status, proxy_status, "dns_failure", &error.to_string())
-            }
-            // RFC 9209 §2.3.12.
-            Self::Limit(limit) => Reply {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                phrase: format!("exeat: too many {}", limit.what()),
-                proxy_status: "connection_limit_reached",
-                proxy_error: None,
-                body: limit.body(),
-            },
-            Self::Origin(authority, OriginFailure::Protocol) => failed(
-                authority,
-                StatusCode::BAD_GATEWAY,
-                "http_protocol_error",
-                "origin_failure",
-                "closed the connection or did not answer in HTTP",
-            ),
-            Self::Origin(authority, OriginFailure::HeadTooLarge) => failed(
-                authority,
-                StatusCode::BAD_GATEWAY,
-                "http_response_header_section_size",
-                "origin_failure",
-                "sent an answer head that is too large",
-            ),
-            Self::Origin(authority, OriginFailure::Timeout) => failed(
-                authority,
-                StatusCode::GATEWAY_TIMEOUT,
-                "http_response_timeout",
-                "origin_timeout",
-                "did not answer in time",
-            ),
-            // An origin would echo what this hop added, credentials too (RFC 9110 §9.3.8, CVE-2003-1567).
-            // Not 501: the method is known, and refused for every destination.
-            Self::Trace => Reply {
-                status: StatusCode::METHOD_NOT_ALLOWED,
-                phrase: "exeat: TRACE is not forwarded".into(),
-                proxy_status: "http_request_denied",
-                proxy_error: Some("blocked-by-method-policy"),
-                body: problem("method_not_allowed", "TRACE is not forwarded to any destination"),
-            },
-            Self::UnixSocket => Reply {
-                status: StatusCode::FORBIDDEN,
-                phrase: "exeat: x-unix-socket is not supported".into(),
-                proxy_status: "http_request_denied",
-                proxy_error: Some("blocked-by-policy"),
-                body: problem("unix_socket_unsupported", "unix sockets are not forwarded"),
-            },
-        }
-    }
 }
 
 impl From<BadRequest> for Refusal {
     fn from(error: BadRequest) -> Self {
         Self::BadRequest(error)
     }
-}
-
-fn bad_request(error: BadRequest) -> Reply {
-    let status = match error {
-        BadRequest::Head(HeadError::Malformed(Malformed::TooLarge | Malformed::TooManyFields)) => {
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
-        }
-        BadRequest::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-        BadRequest::Expectation => StatusCode::EXPECTATION_FAILED,
-        BadRequest::Head(HeadError::LineTooLong) => StatusCode::URI_TOO_LONG,
-        BadRequest::Head(HeadError::Slow) => StatusCode::REQUEST_TIMEOUT,
-        BadRequest::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-        BadRequest::Body
-        | BadRequest::Head(_)
-        | BadRequest::HostDisagrees
-        | BadRequest::HostField
-        | BadRequest::HttpsAbsolute
-        | BadRequest::MaxForwards
-        | BadRequest::NotProxied => StatusCode::BAD_REQUEST,
-    };
-    let message = error.to_string();
-    Reply {
-        status,
-        phrase: format!("exeat: {message}"),
-        proxy_status: "http_request_error",
-        proxy_error: None,
-        body: json!({ "status": "bad_request", "reason": "bad_request", "message": message }),
-    }
-}
-
-fn problem(reason: &str, message: &str) -> Value {
-    json!({ "status": "blocked", "reason": reason, "message": message })
-}
-
-fn failed(
-    authority: &Authority,
-    status: StatusCode,
-    proxy_status: &'static str,
-    reason: &str,
-    what: &str,
-) -> Reply {
-    Reply {
-        status,
-        phrase: format!("exeat: {} {what}", shorten(&authority.host.to_string(), 120)),
-        proxy_status,
-        proxy_error: None,
-        body: json!({
-            "status": "failed",
-            "host": authority.host.to_bare_string(),
-            "port": authority.port.number(),
-            "reason": reason,
-            "message": format!("{} {what}; the policy allows it", authority.host),
-        }),
-    }
-}
-
-fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Reply {
-    let rule = denial.rule.and_then(|rule| policy.rule(rule));
-    let rule = rule.as_ref();
-    let ruleset = policy.ruleset();
-    let file = ruleset.source.name();
-    let place = ruleset.allow_place(file);
-    let host = shorten(&authority.host.to_string(), 80);
-    let shown = rule.map(|rule| {
-        let pattern = shorten(&rule.pattern.to_string(), 60);
-        format!("{pattern}, {}:{}", rule.source.name(), rule.line)
-    });
-    let by = shown.unwrap_or_else(|| place.clone());
-    let (phrase, cure) = match denial.reason {
-        Reason::Denied => (
-            format!("exeat: {host} denied by {by}"),
-            format!(
-                "{host} is on the denylist of your organisation ({by}); ask the administrator if \
-                 it should not be"
-            ),
-        ),
-        Reason::NotAllowed => (
-            format!("exeat: {host} not in {}, {place}", List::Allow.key()),
-            format!(
-                "{host} is not in `{}` of {file}; ask the administrator to add it",
-                List::Allow.key()
-            ),
-        ),
-        Reason::NotAllowedLocal => (
-            format!("exeat: {host} is local or private, {file}"),
-            format!(
-                "{host} is a local or private destination, which only a rule that names it opens; \
-                 ask the administrator to add one to `{}` of {file}, or the operator to list the \
-                 address in `[egress] private`",
-                List::Allow.key()
-            ),
-        ),
-        Reason::PortNotAllowed => (
-            format!("exeat: {host} not allowed on port {} by {by}", authority.port),
-            format!(
-                "{host} is allowed on other ports only ({by}); use one of those, or ask the \
-                 administrator to add port {}",
-                authority.port
-            ),
-        ),
-        Reason::ProxyDisabled => (
-            format!("exeat: network disabled, {file}"),
-            format!(
-                "the network is switched off by `enabled = false` in {file}; ask the administrator"
-            ),
-        ),
-    };
-    Reply {
-        status: StatusCode::FORBIDDEN,
-        phrase,
-        proxy_status: match denial.reason {
-            Reason::NotAllowedLocal => "destination_ip_prohibited",
-            Reason::Denied
-            | Reason::NotAllowed
-            | Reason::PortNotAllowed
-            | Reason::ProxyDisabled => "http_request_denied",
-        },
-        proxy_error: Some(match denial.reason {
-            Reason::NotAllowed | Reason::NotAllowedLocal => "blocked-by-allowlist",
-            Reason::Denied => "blocked-by-denylist",
-            Reason::PortNotAllowed | Reason::ProxyDisabled => "blocked-by-policy",
-        }),
-        body: json!({
-            "status": "blocked",
-            "host": authority.host.to_bare_string(),
-            "port": authority.port.number(),
-            "reason": denial.reason.as_str(),
-            "rule": rule.map(|rule| json!({
-                "pattern": rule.pattern.to_string(),
-                "list": rule.list.as_str(),
-                "file": rule.source.name(),
-                "line": rule.line,
-            })),
-            "source": denial.reason.decided_by(),
-            "message": format!("{cure}. Retrying will not help."),
-        }),
-    }
-}
-
-/// At most `max` bytes of visible ASCII, cut in the middle: both ends of a host say something.
-fn shorten(text: &str, max: usize) -> String {
-    let text: String =
-        text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
-    if text.len() <= max {
-        return text;
-    }
-    let half = (max - 3) / 2;
-    let tail = text.len() - half;
-    format!("{}...{}", text.get(..half).unwrap_or_default(), text.get(tail..).unwrap_or_default())
 }
 
 #[cfg(test)]

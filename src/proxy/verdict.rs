@@ -1,0 +1,264 @@
+//! What a refusal says: status, reason phrase, and the words for each of its readers.
+//!
+//! One total match from [`Refusal`] to [`Verdict`]. It is built from canonical values only: nothing
+//! internal leaks, no resolved address, no path but a file's name.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::refusal::{BadRequest, OriginFailure, Refusal};
+use crate::{
+    dns::DnsError,
+    http1::{Malformed, request_head::HeadError},
+    net::Authority,
+    policy::{Denial, List, Policy, Reason},
+    upstream::DialError,
+};
+
+/// What an answer says.
+pub(super) struct Verdict {
+    pub(super) status: StatusCode,
+    pub(super) phrase: String,
+    /// RFC 9209 §2.3.
+    pub(super) proxy_status: &'static str,
+    /// Codex's words; none where Codex sends none.
+    pub(super) proxy_error: Option<&'static str>,
+    pub(super) body: Value,
+}
+
+impl Refusal {
+    /// What its answer says.
+    pub(super) fn verdict(&self) -> Verdict {
+        match self {
+            Self::BadRequest(error) => bad_request(*error),
+            Self::ClientNotListed(address) => Verdict {
+                status: StatusCode::FORBIDDEN,
+                phrase: format!("exeat: client {address} may not use this proxy"),
+                proxy_status: "http_request_denied",
+                proxy_error: Some("blocked-by-policy"),
+                body: problem(
+                    "client_not_listed",
+                    "ask the operator to add your address to `[listen] clients` in exeat.toml",
+                ),
+            },
+            Self::Denied { authority, denial, policy } => denied(authority, *denial, policy),
+            Self::Dial(authority, error) => {
+                let (status, proxy_status) = match error {
+                    DialError::NoSocket => {
+                        (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached")
+                    }
+                    DialError::Refused => (StatusCode::BAD_GATEWAY, "connection_refused"),
+                    DialError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+                    DialError::Unreachable => {
+                        (StatusCode::BAD_GATEWAY, "destination_ip_unroutable")
+                    }
+                };
+                failed(authority, status, proxy_status, "connect_failure", &error.to_string())
+            }
+            Self::Dns(authority, error) => {
+                let (status, proxy_status) = match error {
+                    DnsError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "dns_timeout"),
+                    DnsError::NoAddress
+                    | DnsError::NoServer
+                    | DnsError::NoSuchName
+                    | DnsError::ServerFailure => (StatusCode::BAD_GATEWAY, "dns_error"),
+                };
+                failed(authority, status, proxy_status, "dns_failure", &error.to_string())
+            }
+            // RFC 9209 §2.3.12.
+            Self::Limit(limit) => Verdict {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                phrase: format!("exeat: too many {}", limit.what()),
+                proxy_status: "connection_limit_reached",
+                proxy_error: None,
+                body: limit.body(),
+            },
+            Self::Origin(authority, OriginFailure::Protocol) => failed(
+                authority,
+                StatusCode::BAD_GATEWAY,
+                "http_protocol_error",
+                "origin_failure",
+                "closed the connection or did not answer in HTTP",
+            ),
+            Self::Origin(authority, OriginFailure::HeadTooLarge) => failed(
+                authority,
+                StatusCode::BAD_GATEWAY,
+                "http_response_header_section_size",
+                "origin_failure",
+                "sent an answer head that is too large",
+            ),
+            Self::Origin(authority, OriginFailure::Timeout) => failed(
+                authority,
+                StatusCode::GATEWAY_TIMEOUT,
+                "http_response_timeout",
+                "origin_timeout",
+                "did not answer in time",
+            ),
+            // An origin would echo what this hop added, credentials too (RFC 9110 §9.3.8, CVE-2003-1567).
+            // Not 501: the method is known, and refused for every destination.
+            Self::Trace => Verdict {
+                status: StatusCode::METHOD_NOT_ALLOWED,
+                phrase: "exeat: TRACE is not forwarded".into(),
+                proxy_status: "http_request_denied",
+                proxy_error: Some("blocked-by-method-policy"),
+                body: problem("method_not_allowed", "TRACE is not forwarded to any destination"),
+            },
+            Self::UnixSocket => Verdict {
+                status: StatusCode::FORBIDDEN,
+                phrase: "exeat: x-unix-socket is not supported".into(),
+                proxy_status: "http_request_denied",
+                proxy_error: Some("blocked-by-policy"),
+                body: problem("unix_socket_unsupported", "unix sockets are not forwarded"),
+            },
+        }
+    }
+}
+
+fn bad_request(error: BadRequest) -> Verdict {
+    let status = match error {
+        BadRequest::Head(HeadError::Malformed(Malformed::TooLarge | Malformed::TooManyFields)) => {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        }
+        BadRequest::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        BadRequest::Expectation => StatusCode::EXPECTATION_FAILED,
+        BadRequest::Head(HeadError::LineTooLong) => StatusCode::URI_TOO_LONG,
+        BadRequest::Head(HeadError::Slow) => StatusCode::REQUEST_TIMEOUT,
+        BadRequest::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        BadRequest::Body
+        | BadRequest::Head(_)
+        | BadRequest::HostDisagrees
+        | BadRequest::HostField
+        | BadRequest::HttpsAbsolute
+        | BadRequest::MaxForwards
+        | BadRequest::NotProxied => StatusCode::BAD_REQUEST,
+    };
+    let message = error.to_string();
+    Verdict {
+        status,
+        phrase: format!("exeat: {message}"),
+        proxy_status: "http_request_error",
+        proxy_error: None,
+        body: json!({ "status": "bad_request", "reason": "bad_request", "message": message }),
+    }
+}
+
+fn problem(reason: &str, message: &str) -> Value {
+    json!({ "status": "blocked", "reason": reason, "message": message })
+}
+
+fn failed(
+    authority: &Authority,
+    status: StatusCode,
+    proxy_status: &'static str,
+    reason: &str,
+    what: &str,
+) -> Verdict {
+    Verdict {
+        status,
+        phrase: format!("exeat: {} {what}", shorten(&authority.host.to_string(), 120)),
+        proxy_status,
+        proxy_error: None,
+        body: json!({
+            "status": "failed",
+            "host": authority.host.to_bare_string(),
+            "port": authority.port.number(),
+            "reason": reason,
+            "message": format!("{} {what}; the policy allows it", authority.host),
+        }),
+    }
+}
+
+fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Verdict {
+    let rule = denial.rule.and_then(|rule| policy.rule(rule));
+    let rule = rule.as_ref();
+    let ruleset = policy.ruleset();
+    let file = ruleset.source.name();
+    let place = ruleset.allow_place(file);
+    let host = shorten(&authority.host.to_string(), 80);
+    let shown = rule.map(|rule| {
+        let pattern = shorten(&rule.pattern.to_string(), 60);
+        format!("{pattern}, {}:{}", rule.source.name(), rule.line)
+    });
+    let by = shown.unwrap_or_else(|| place.clone());
+    let (phrase, cure) = match denial.reason {
+        Reason::Denied => (
+            format!("exeat: {host} denied by {by}"),
+            format!(
+                "{host} is on the denylist of your organisation ({by}); ask the administrator if \
+                 it should not be"
+            ),
+        ),
+        Reason::NotAllowed => (
+            format!("exeat: {host} not in {}, {place}", List::Allow.key()),
+            format!(
+                "{host} is not in `{}` of {file}; ask the administrator to add it",
+                List::Allow.key()
+            ),
+        ),
+        Reason::NotAllowedLocal => (
+            format!("exeat: {host} is local or private, {file}"),
+            format!(
+                "{host} is a local or private destination, which only a rule that names it opens; \
+                 ask the administrator to add one to `{}` of {file}, or the operator to list the \
+                 address in `[egress] private`",
+                List::Allow.key()
+            ),
+        ),
+        Reason::PortNotAllowed => (
+            format!("exeat: {host} not allowed on port {} by {by}", authority.port),
+            format!(
+                "{host} is allowed on other ports only ({by}); use one of those, or ask the \
+                 administrator to add port {}",
+                authority.port
+            ),
+        ),
+        Reason::ProxyDisabled => (
+            format!("exeat: network disabled, {file}"),
+            format!(
+                "the network is switched off by `enabled = false` in {file}; ask the administrator"
+            ),
+        ),
+    };
+    Verdict {
+        status: StatusCode::FORBIDDEN,
+        phrase,
+        proxy_status: match denial.reason {
+            Reason::NotAllowedLocal => "destination_ip_prohibited",
+            Reason::Denied
+            | Reason::NotAllowed
+            | Reason::PortNotAllowed
+            | Reason::ProxyDisabled => "http_request_denied",
+        },
+        proxy_error: Some(match denial.reason {
+            Reason::NotAllowed | Reason::NotAllowedLocal => "blocked-by-allowlist",
+            Reason::Denied => "blocked-by-denylist",
+            Reason::PortNotAllowed | Reason::ProxyDisabled => "blocked-by-policy",
+        }),
+        body: json!({
+            "status": "blocked",
+            "host": authority.host.to_bare_string(),
+            "port": authority.port.number(),
+            "reason": denial.reason.as_str(),
+            "rule": rule.map(|rule| json!({
+                "pattern": rule.pattern.to_string(),
+                "list": rule.list.as_str(),
+                "file": rule.source.name(),
+                "line": rule.line,
+            })),
+            "source": denial.reason.decided_by(),
+            "message": format!("{cure}. Retrying will not help."),
+        }),
+    }
+}
+
+/// At most `max` bytes of visible ASCII, cut in the middle: both ends of a host say something.
+pub(super) fn shorten(text: &str, max: usize) -> String {
+    let text: String =
+        text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    if text.len() <= max {
+        return text;
+    }
+    let half = (max - 3) / 2;
+    let tail = text.len() - half;
+    format!("{}...{}", text.get(..half).unwrap_or_default(), text.get(tail..).unwrap_or_default())
+}
