@@ -1,247 +1,25 @@
-//! One domain pattern: its grammar and what it matches.
-//!
-//! Not a rule: whether it allows or denies, and in which file it stands, is [`super::Rule`]'s.
-//! The invariant: a pattern that no legal host can match is refused, not carried along silently.
-//!
-//! # Questions and answers
-//!
-//! *Does `*.example.com` match `example.com`?* No; `**.example.com` does.
-//!
-//! *Does it match `a.b.example.com`?* Yes, at any depth.
-//!
-//! *Does `example.com` match `www.example.com`?* No.
-//!
-//! *Does a `*` inside a label stop at a dot?* No, it crosses dots, as in Codex:
-//! `region*.v2.example.com` matches `region1.evil.v2.example.com`.
-//!
-//! *Does `*` match an address?* A public one, yes; a local one is opened only by the rule that
-//! names it. Nor does `*` open names that exist inside networks only (`nas.local`, `intranet`).
-//!
-//! *Does `::ffff:10.0.0.1` match `10.0.0.1`?* Yes: an address is compared as an address.
-//!
-//! *Does `10.*` match the name `10.example.com`?* In a deny list, as in Codex. In an allow list
-//! it means addresses only, which is narrower than Codex.
-//!
-//! *Does `example.com:8443` match port 443?* In an allow list no; in a deny list the port is
-//! ignored, because Codex ignores it and would deny.
+//! From a text to a pattern: trimmed, folded, and refused if it is anything else.
 
-use std::{fmt, net::IpAddr};
+use std::net::IpAddr;
 
-use super::glob::{Glob, Prefix};
-use crate::net::{DnsName, DnsNameError, Host, Port, PortError, to_a_labels};
+use super::{Pattern, PatternError, Shape};
+use crate::{
+    net::{DnsName, DnsNameError, Port, to_a_labels},
+    policy::glob::{Glob, Prefix},
+};
 
-/// A pattern of `allowed_domains`, `denied_domains` or `domains`, canonical.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Pattern {
-    shape: Shape,
-    port: Option<Port>,
-}
-
-/// What a pattern looks like, the port aside.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Shape {
-    /// `10.1.2.3`, `[2001:db8::1]`: that address, whatever its spelling.
-    Address(IpAddr),
-    /// `*`: every host.
-    Any,
-    /// `example.com`: that host.
-    Exact(DnsName),
-    /// Wildcards elsewhere than in a leading `*.` or `**.`.
-    Glob(Glob),
-    /// `*.example.com`: every name below it, at any depth.
-    Subdomains(DnsName),
-    /// `**.example.com`: the name itself and every name below it.
-    Tree(DnsName),
-}
-
-/// Why a text is not a pattern.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    /// A glob over IPv6 addresses in a spelling no address is shown in.
-    #[error("can match no IPv6 address as it is usually written")]
-    AddressGlob,
-    /// `{`, `}` or `\`.
-    #[error("has `{0}`, which is not part of the pattern language")]
-    Alternation(char),
-    /// `[` or `]` that do not hold an IPv6 address.
-    #[error("has brackets that do not hold an IPv6 address")]
-    Brackets,
-    /// `10.0.0.0/8`.
-    #[error("is an address range; ranges are not part of the pattern language")]
-    Cidr,
-    /// `**` anywhere but in a leading `**.`.
-    #[error("has `**` elsewhere than in a leading `**.`")]
-    DoubleStar,
-    /// Nothing between the quotes.
-    #[error("is empty")]
-    Empty,
-    /// `**.*`, which expands to `*`.
-    #[error("expands to `*`, every host")]
-    Everything,
-    /// `.example.com`.
-    #[error("starts with a dot")]
-    LeadingDot,
-    /// No legal host looks like that.
-    #[error(transparent)]
-    Name(DnsNameError),
-    /// A path, a slash or a regular expression.
-    #[error("has a path or a `/`; a pattern is a host")]
-    Path,
-    /// The text after the colon is no port.
-    #[error(transparent)]
-    Port(PortError),
-    /// `https://example.com`.
-    #[error("is a URL with a scheme; a pattern is a host")]
-    Scheme,
-    /// White space or a control character between other characters.
-    #[error("has white space or control characters inside")]
-    Space,
-    /// `user@example.com`.
-    #[error("has userinfo (`@`); a pattern is a host")]
-    Userinfo,
-    /// `*.10.0.0.1`.
-    #[error("has a wildcard before an address")]
-    WildcardBeforeAddress,
-    /// A wildcard label with non-ASCII characters.
-    #[error("mixes a wildcard and non-ASCII characters in one label")]
-    WildcardUnicode,
-    /// `fe80::1%eth0`: requests with a zone are refused, so it can never match.
-    #[error("has an IPv6 zone identifier, which no request can carry")]
-    Zone(IpAddr),
-}
-
-impl Pattern {
-    /// Parses a pattern as an administrator wrote it.
-    ///
-    /// Surrounding white space and one trailing dot are dropped, case is folded, U-labels become
-    /// A-labels.
-    ///
-    /// # Errors
-    ///
-    /// Says what is wrong; [`PatternError::help`] says what to write instead.
-    pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let text = text.trim();
-        refuse_foreign_syntax(text)?;
-        if text.contains(['[', ']']) {
-            return parse_bracketed(text);
-        }
-        if let Some(address) = parse_bare_ipv6(text)? {
-            return Ok(Self { shape: Shape::Address(address), port: None });
-        }
-        let (host, port) = split_port(text)?;
-        Ok(Self { shape: parse_shape(host)?, port })
+/// A whole pattern, its port included.
+pub(super) fn pattern(text: &str) -> Result<Pattern, PatternError> {
+    let text = text.trim();
+    refuse_foreign_syntax(text)?;
+    if text.contains(['[', ']']) {
+        return parse_bracketed(text);
     }
-
-    /// What it looks like.
-    #[must_use]
-    pub fn shape(&self) -> &Shape {
-        &self.shape
+    if let Some(address) = parse_bare_ipv6(text)? {
+        return Ok(Pattern { shape: Shape::Address(address), port: None });
     }
-
-    /// The port it is narrowed to, if any.
-    #[must_use]
-    pub fn port(&self) -> Option<Port> {
-        self.port
-    }
-
-    /// Whether the pattern matches the host; the port is not looked at.
-    #[must_use]
-    pub fn matches(&self, host: &Host) -> bool {
-        match (&self.shape, host) {
-            (Shape::Any, _) => true,
-            (Shape::Address(address), Host::Ip(ip)) => address == ip,
-            (Shape::Glob(glob), host) => glob.matches(host.to_bare_string()),
-            (Shape::Exact(base), Host::Name(name)) => base == name,
-            (Shape::Subdomains(base), Host::Name(name)) => is_below(name, base),
-            (Shape::Tree(base), Host::Name(name)) => name == base || is_below(name, base),
-            (Shape::Address(_), Host::Name(_))
-            | (Shape::Exact(_) | Shape::Subdomains(_) | Shape::Tree(_), Host::Ip(_)) => false,
-        }
-    }
-
-    /// Whether it names one host and nothing else.
-    #[must_use]
-    pub fn is_exact(&self) -> bool {
-        matches!(self.shape, Shape::Address(_) | Shape::Exact(_))
-    }
-
-    pub(crate) fn without_port(self) -> Self {
-        Self { port: None, ..self }
-    }
-
-    pub(super) fn of(shape: Shape) -> Self {
-        Self { shape, port: None }
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.shape, self.port) {
-            (Shape::Address(IpAddr::V6(address)), Some(_)) => write!(f, "[{address}]"),
-            (Shape::Address(address), _) => write!(f, "{address}"),
-            (Shape::Any, _) => f.write_str("*"),
-            (Shape::Exact(name), _) => write!(f, "{name}"),
-            (Shape::Glob(glob), _) => write!(f, "{glob}"),
-            (Shape::Subdomains(name), _) => write!(f, "*.{name}"),
-            (Shape::Tree(name), _) => write!(f, "**.{name}"),
-        }?;
-        match self.port {
-            Some(port) => write!(f, ":{port}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl PatternError {
-    /// What to write instead of `text`.
-    #[must_use]
-    pub fn help(&self, text: &str) -> String {
-        let text = text.trim();
-        match self {
-            Self::AddressGlob => {
-                "write groups as RFC 5952 does, such as `2001:db8:*`; write IPv4 as IPv4".into()
-            }
-            Self::Alternation(_) => "write one pattern for each alternative".into(),
-            Self::Brackets => "brackets are for IPv6 addresses only: `[2001:db8::1]`".into(),
-            Self::Cidr => "list the addresses, or use a glob such as `192.168.*`".into(),
-            Self::DoubleStar => {
-                "write `*` for every host, or `**.example.com` for a name and all below it".into()
-            }
-            Self::Empty => "remove it, or write a host such as `example.com`".into(),
-            Self::Everything => "write `*` if every host is meant".into(),
-            Self::LeadingDot => {
-                let name = text.trim_start_matches('.');
-                format!("write `*.{name}` for its subdomains, or `**.{name}` to include it")
-            }
-            Self::Name(DnsNameError::Numeric) => {
-                "write the address as four decimal numbers, such as `10.0.0.1`".into()
-            }
-            Self::Name(_) => {
-                "write a host name: labels of letters, digits, `-` and `_`, at most 63 characters \
-                 each and 253 in all"
-                    .into()
-            }
-            Self::Path | Self::Scheme | Self::Userinfo => match bare_host(text) {
-                Some(host) => format!("write the host only: `{host}`"),
-                None => "write the host only, such as `example.com`".into(),
-            },
-            Self::Port(_) => "write a port from 1 to 65535 after the colon, or leave it out".into(),
-            Self::Space => "write one pattern per string".into(),
-            Self::WildcardBeforeAddress => "write the address alone".into(),
-            Self::WildcardUnicode => "write that label in its `xn--` form".into(),
-            Self::Zone(address) => format!("write the address without its zone: `{address}`"),
-        }
-    }
-}
-
-impl From<DnsNameError> for PatternError {
-    fn from(error: DnsNameError) -> Self {
-        Self::Name(error)
-    }
-}
-
-fn is_below(name: &DnsName, base: &DnsName) -> bool {
-    name.as_str().strip_suffix(base.as_str()).is_some_and(|head| head.ends_with('.'))
+    let (host, port) = split_port(text)?;
+    Ok(Pattern { shape: parse_shape(host)?, port })
 }
 
 fn refuse_foreign_syntax(text: &str) -> Result<(), PatternError> {
@@ -426,17 +204,10 @@ fn is_address_tail(body: &str) -> bool {
         && body.split('.').all(|part| part.parse::<u8>().is_ok_and(|n| n.to_string() == part))
 }
 
-/// The host inside a URL, for the help text.
-fn bare_host(text: &str) -> Option<String> {
-    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let host = authority.rsplit('@').next().unwrap_or(authority);
-    Pattern::parse(host).ok().map(|pattern| pattern.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::PortError;
 
     #[test]
     fn canonical_text() {
@@ -517,27 +288,5 @@ mod tests {
         let address = "fe80::1".parse().unwrap();
         assert_eq!(Pattern::parse("fe80::1%eth0"), Err(PatternError::Zone(address)));
         assert_eq!(Pattern::parse("[fe80::1%25eth0]"), Err(PatternError::Zone(address)));
-    }
-
-    #[test]
-    fn matching() {
-        for (pattern, host, expected) in [
-            ("example.com", "example.com", true),
-            ("example.com", "www.example.com", false),
-            ("*.example.com", "a.b.example.com", true),
-            ("*.example.com", "example.com", false),
-            ("*.example.com", "evilexample.com", false),
-            ("**.example.com", "example.com", true),
-            ("**.example.com", "x.example.com", true),
-            ("**.example.com", "evilexample.com", false),
-            ("10.0.0.1", "[::ffff:10.0.0.1]", true),
-            ("192.168.*", "192.168.1.1", true),
-            ("*", "8.8.8.8", true),
-            ("*.0.1", "10.0.0.1", true),
-        ] {
-            let matched =
-                Pattern::parse(pattern).unwrap().matches(&Host::parse(host.as_bytes()).unwrap());
-            assert_eq!(matched, expected, "{pattern} on {host}");
-        }
     }
 }
