@@ -53,6 +53,9 @@ impl DnsName {
     /// The longest name, in bytes, without its trailing dot (RFC 1035 §2.3.4).
     pub const MAX_LEN: usize = 253;
 
+    /// The longest name that another one can lie below, in bytes: that has a byte and a dot more.
+    pub const MAX_BASE_LEN: usize = Self::MAX_LEN - 2;
+
     /// Parses a name as it stands on the wire: ASCII, any case, at most one trailing dot.
     ///
     /// # Errors

@@ -125,6 +125,7 @@ impl Compiler<'_, '_> {
         // Nearly every pattern is a name as it is kept; the rest is read with care.
         let line = self.lines.line(entry.span.start);
         if DnsName::is_canonical(base.as_bytes())
+            && (reach != Reach::Below || base.len() <= DnsName::MAX_BASE_LEN)
             && (reach == Reach::Exact || entry.list == List::Deny || !is_public_suffix(base))
         {
             let rule =
@@ -335,6 +336,13 @@ fn fit_list(entry: &Entry<'_>, pattern: Pattern, problems: &mut Vec<Problem>) ->
                  can match too",
             ),
         ),
+        (List::Allow, Shape::Glob(glob)) if !glob.matches_an_address() => {
+            // In this list it speaks about addresses only.
+            let error = PatternError::AddressGlob;
+            let message = format!("`{pattern}` in `{}` {error}", entry.key);
+            problems.push(Problem::error(span, message).with_help(error.help(entry.text)));
+            return None;
+        }
         (List::Allow, Shape::Subdomains(base) | Shape::Tree(base))
             if is_public_suffix(base.as_str()) =>
         {
@@ -403,6 +411,34 @@ mod tests {
                 "\"d.evil.test:8443\""
             ]
         );
+    }
+
+    #[test]
+    fn what_can_match_nothing_is_refused() {
+        let label = "a".repeat(63);
+        let base = |last: usize| format!("{label}.{label}.{label}.{}", "b".repeat(last));
+        for (list, pattern, is_error) in [
+            ("allowed_domains", format!("*.{}", base(59)), false),
+            ("allowed_domains", format!("*.{}", base(60)), true),
+            ("denied_domains", format!("*.{}", base(60)), true),
+            ("denied_domains", format!("*.{}", base(60).to_uppercase()), true),
+            ("denied_domains", format!("**.{}", base(61)), false),
+            ("denied_domains", format!("*{}", "?".repeat(300)), true),
+            ("denied_domains", format!("*{label}a*"), true),
+            // What denies names as well may allow nothing.
+            ("denied_domains", "300.*".to_owned(), false),
+            ("allowed_domains", "300.*".to_owned(), true),
+            ("allowed_domains", "8.*".to_owned(), false),
+        ] {
+            let text =
+                format!("[experimental_network]\nenabled = true\n{list} = [\"{pattern}\"]\n");
+            let (said, errors) = said(&text);
+            assert_eq!(errors, is_error, "{said:?}");
+            let span = format!("\"{pattern}\"");
+            let is_there =
+                said.iter().any(|(at, said)| *at == span && said.contains("can match no"));
+            assert_eq!(is_there, is_error, "{said:?}");
+        }
     }
 
     #[test]

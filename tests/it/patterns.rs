@@ -108,6 +108,21 @@ fn shown_patterns_read_back() {
 }
 
 #[test]
+fn what_is_accepted_matches_some_host() {
+    check(4000, &prop_oneof![2 => pattern_text(), 1 => long_glob()], |text| {
+        let pattern = Pattern::parse(&text);
+        // What completes an `xn--` label is found by no such search.
+        if let Some(pattern) = pattern.ok().filter(|pattern| !has_wild_a_label(pattern)) {
+            let witness = witness(&pattern);
+            prop_assert!(witness.is_some(), "nothing matches `{}`", pattern);
+            let denied = witness.is_none_or(|host| denies(&pattern, &host));
+            prop_assert!(denied, "the reference says no: `{}`", pattern);
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn any_file_is_reviewed() {
     check(4000, &policy_file(), |bytes| {
         let review = Review::of(&bytes, &source(), 7);
@@ -209,6 +224,64 @@ fn nonsense_is_partly_sense() {
 fn partly<T>(values: &[T], makes_sense: impl Fn(&T) -> bool) {
     let count = values.iter().filter(|value| makes_sense(value)).count();
     assert!(count >= 50 && values.len() - count >= 50, "{count} of {}", values.len());
+}
+
+/// A host that a pattern matches, found by what is accepted: wildcards are replaced one after the
+/// other by something that leaves a pattern.
+fn witness(pattern: &Pattern) -> Option<Host> {
+    let bare = |text: &str| bare_host(text).filter(|host| pattern.matches(host));
+    match pattern.shape() {
+        Shape::Address(address) => Some(Host::from(*address)),
+        Shape::Any => bare("a.test"),
+        Shape::Exact(name) | Shape::Tree(name) => bare(name.as_str()),
+        Shape::Subdomains(base) => bare(&format!("a.{base}")),
+        Shape::Glob(glob) => {
+            let text = glob.to_string();
+            let bodies = match (text.strip_prefix("**."), text.strip_prefix("*.")) {
+                (Some(body), _) => vec![body.to_owned(), format!("?*.{body}")],
+                (None, Some(body)) => vec![format!("?*.{body}")],
+                (None, None) => vec![text],
+            };
+            bodies.into_iter().filter_map(fully_filled).find_map(|text| bare(&text))
+        }
+    }
+}
+
+fn fully_filled(mut text: String) -> Option<String> {
+    while let Some(at) = text.find(['*', '?']) {
+        let (before, rest) = text.split_at(at);
+        let fills = if rest.starts_with('*') { STAR_FILLS } else { MARK_FILLS };
+        let behind = rest.strip_prefix(['*', '?']).unwrap_or(rest);
+        let texts = fills.iter().map(|fill| format!("{before}{fill}{behind}"));
+        let mut texts = texts.filter(|text| !text.contains("**") && !text.ends_with('.'));
+        text = texts.find(|text| Pattern::parse(text).is_ok())?;
+    }
+    Some(text)
+}
+
+fn has_wild_a_label(pattern: &Pattern) -> bool {
+    let is_wild = |label: &str| label.starts_with("xn--") && label.contains(['*', '?']);
+    pattern.to_string().split('.').any(is_wild)
+}
+
+const MARK_FILLS: &[&str] = &["g", "1", ".", ":", "0", "5", "f"];
+
+const STAR_FILLS: &[&str] =
+    &["", "g", "tda", "1", "g*", "1*", "0*", "5*", ".*", ":*", "f*", "2*", "3*", "g.*"];
+
+/// Whether a rule of that pattern denies the host, by the definition. `*` stands in no such list.
+fn denies(pattern: &Pattern, host: &Host) -> bool {
+    if matches!(pattern.shape(), Shape::Any) {
+        return true;
+    }
+    let quoted = toml_string(&pattern.to_string());
+    let file = format!("[experimental_network]\nenabled = true\ndenied_domains = [{quoted}]\n");
+    match Review::of(file.as_bytes(), &source(), 7).outcome {
+        Outcome::Ruleset(ruleset) => {
+            !reference::matching(ruleset.rules(), List::Deny, host).is_empty()
+        }
+        Outcome::Broken | Outcome::NoTable => false,
+    }
 }
 
 /// Runs a property on that many cases, or on as many as `PROPTEST_CASES` says.
@@ -412,8 +485,16 @@ fn name(most: usize) -> impl Strategy<Value = String> {
 fn name_glob() -> impl Strategy<Value = String> {
     let inner = prop_oneof![select(LABELS), select(WILD_LABELS)];
     let last = prop_oneof![3 => select(LAST_LABELS), 1 => select(WILD_LABELS)];
-    (select(PREFIXES), vec(inner, 1..3), last)
-        .prop_map(|(prefix, labels, last)| format!("{prefix}{}", dotted(&labels, last)))
+    let glob = (select(PREFIXES), vec(inner, 1..3), last)
+        .prop_map(|(prefix, labels, last)| format!("{prefix}{}", dotted(&labels, last)));
+    glob.prop_filter("legal in both lists", |text| may_allow(text))
+}
+
+/// Whether a pattern is not refused where it would allow: one over addresses must match an address
+/// there.
+fn may_allow(text: &str) -> bool {
+    let file = format!("[experimental_network]\nenabled = true\nallowed_domains = [\"{text}\"]\n");
+    matches!(Review::of(file.as_bytes(), &source(), 7).outcome, Outcome::Ruleset(_))
 }
 
 fn dotted(labels: &[&str], last: &str) -> String {
@@ -557,6 +638,19 @@ fn long_name() -> impl Strategy<Value = String> {
     let label = (select(vec![1, 61, 62, 63, 63, 63, 64]), select(&["a", "A", "_"][..]));
     vec(label.prop_map(|(length, letter)| letter.repeat(length)), 1..6)
         .prop_map(|labels| labels.join("."))
+}
+
+/// Globs at the same limits; a dot may be where a wildcard is.
+fn long_glob() -> impl Strategy<Value = String> {
+    let run = (select(vec![1, 30, 61, 62, 63, 64]), select(&["a", "-", "?", "1"][..]));
+    let run = run.prop_map(|(length, byte)| byte.repeat(length));
+    let between = select(&["*", "?", ".", ".*", "*.", "-*", "*-", "??"][..]);
+    (select(PREFIXES), vec((run, between), 1..7), select(&["", "a", "test"][..])).prop_map(
+        |(prefix, runs, last)| {
+            let runs: String = runs.into_iter().map(|(run, between)| run + between).collect();
+            format!("{prefix}{runs}{last}")
+        },
+    )
 }
 
 fn pattern_text() -> impl Strategy<Value = String> {

@@ -8,8 +8,8 @@ use crate::net::{DnsNameError, PortError};
 /// Why a text is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// A glob over IPv6 addresses in a spelling no address is shown in.
-    #[error("can match no IPv6 address as it is usually written")]
+    /// A glob over addresses in a spelling no address is shown in.
+    #[error("can match no address as addresses are usually written")]
     AddressGlob,
     /// `{`, `}` or `\`.
     #[error("has `{0}`, which is not part of the pattern language")]
@@ -35,6 +35,9 @@ pub enum PatternError {
     /// No legal host looks like that.
     #[error(transparent)]
     Name(DnsNameError),
+    /// Whatever host it matches would be too long.
+    #[error("can match no host: whatever it matches {0}")]
+    NoHost(DnsNameError),
     /// A path, a slash or a regular expression.
     #[error("has a path or a `/`; a pattern is a host")]
     Path,
@@ -67,9 +70,12 @@ impl PatternError {
     pub fn help(&self, text: &str) -> String {
         let text = text.trim();
         match self {
-            Self::AddressGlob => {
+            Self::AddressGlob if text.contains(':') => {
                 "write groups as RFC 5952 does, such as `2001:db8:*`; write IPv4 as IPv4".into()
             }
+            Self::AddressGlob => "write four numbers from 0 to 255 without leading zeros, with \
+                                  wildcards in place of some, such as `192.168.*`"
+                .into(),
             Self::Alternation(_) => "write one pattern for each alternative".into(),
             Self::Brackets => "brackets are for IPv6 addresses only: `[2001:db8::1]`".into(),
             Self::Cidr => "list the addresses, or use a glob such as `192.168.*`".into(),
@@ -88,6 +94,11 @@ impl PatternError {
             Self::Name(_) => {
                 "write a host name: labels of letters, digits, `-` and `_`, at most 63 characters \
                  each and 253 in all"
+                    .into()
+            }
+            Self::NoHost(_) => {
+                "shorten it: a label has at most 63 characters and a name 253, with \
+                                what the wildcards stand for"
                     .into()
             }
             Self::Path | Self::Scheme | Self::Userinfo => match bare_host(text) {

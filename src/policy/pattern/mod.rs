@@ -35,14 +35,14 @@ use super::glob::Glob;
 use crate::net::{DnsName, Host, Port};
 
 /// A pattern of `allowed_domains`, `denied_domains` or `domains`, canonical.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern {
     shape: Shape,
     port: Option<Port>,
 }
 
 /// What a pattern looks like, the port aside.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Shape {
     /// `10.1.2.3`, `[2001:db8::1]`: that address, whatever its spelling.
     Address(IpAddr),

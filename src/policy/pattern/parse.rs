@@ -107,7 +107,7 @@ fn parse_shape(text: &str) -> Result<Shape, PatternError> {
         return Err(PatternError::LeadingDot);
     }
     if body.contains(['*', '?']) {
-        return Ok(Shape::Glob(check_glob(Glob::new(prefix, body), body)?));
+        return Ok(Shape::Glob(check_glob(Glob::new(prefix, body))?));
     }
     if let Ok(address) = body.parse::<std::net::Ipv4Addr>() {
         return match prefix {
@@ -117,6 +117,9 @@ fn parse_shape(text: &str) -> Result<Shape, PatternError> {
     }
     match (DnsName::parse(body.as_bytes()), prefix) {
         (Ok(name), Prefix::Body) => Ok(Shape::Exact(name)),
+        (Ok(name), Prefix::Below) if name.as_str().len() > DnsName::MAX_BASE_LEN => {
+            Err(PatternError::NoHost(DnsNameError::TooLong))
+        }
         (Ok(name), Prefix::Below) => Ok(Shape::Subdomains(name)),
         (Ok(name), Prefix::BodyAndBelow) => Ok(Shape::Tree(name)),
         // `*.0.1` can match no name, but it does match addresses.
@@ -153,49 +156,17 @@ fn converted(label: &str) -> Result<String, PatternError> {
 }
 
 /// Refuses globs that no legal host can match.
-fn check_glob(glob: Glob, body: &str) -> Result<Glob, PatternError> {
-    if body.contains(':') {
-        return if may_match_ipv6(body) { Ok(glob) } else { Err(PatternError::AddressGlob) };
-    }
-    let legal =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'*' | b'?');
-    if !body.bytes().all(legal) {
-        return Err(DnsNameError::Alphabet.into());
-    }
-    if glob.literal_len() > DnsName::MAX_LEN {
-        return Err(DnsNameError::TooLong.into());
-    }
-    let mut last_is_number = false;
-    for label in body.split('.') {
-        let wild = label.contains(['*', '?']);
-        let literals = label.bytes().filter(|byte| *byte != b'*').count();
-        if label.is_empty() {
-            return Err(DnsNameError::EmptyLabel.into());
+fn check_glob(glob: Glob) -> Result<Glob, PatternError> {
+    match glob.name() {
+        Ok(_) => Ok(glob),
+        Err(error @ DnsNameError::EmptyLabel) => Err(error.into()),
+        Err(_) if glob.is_over_address() && glob.matches_an_address() => Ok(glob),
+        Err(_) if glob.is_over_address() => Err(PatternError::AddressGlob),
+        Err(error @ (DnsNameError::TooLong | DnsNameError::LabelTooLong)) => {
+            Err(PatternError::NoHost(error))
         }
-        if literals > 63 && !label.contains('*') {
-            return Err(DnsNameError::LabelTooLong.into());
-        }
-        if label.starts_with('-') || label.ends_with('-') {
-            return Err(DnsNameError::Hyphen.into());
-        }
-        last_is_number = !wild && DnsName::looks_numeric(label);
+        Err(error) => Err(error.into()),
     }
-    if last_is_number && !glob.is_over_address() {
-        return Err(DnsNameError::Numeric.into());
-    }
-    Ok(glob)
-}
-
-/// Whether some address could be written like that: hex groups without leading zeros, as RFC 5952
-/// writes them. Mapped addresses are IPv4 addresses here, so no dots either.
-fn may_match_ipv6(body: &str) -> bool {
-    let group = |group: &str| {
-        let wild = group.contains(['*', '?']);
-        group.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'*' | b'?'))
-            && (wild || group.len() <= 4)
-            && (wild || group.len() <= 1 || !group.starts_with('0'))
-    };
-    body.split(':').count() <= 9 && body.split(':').all(group)
 }
 
 /// One to three decimal numbers, as the end of a dotted quad.
@@ -277,9 +248,48 @@ mod tests {
             ("::*..", PatternError::Name(DnsNameError::EmptyLabel)),
             ("::ffff:10.0.0.*", PatternError::AddressGlob),
             ("2001:0db8:*", PatternError::AddressGlob),
+            ("12345:*:1", PatternError::AddressGlob),
+            ("1:2:3:4:5:6:7:8:*", PatternError::AddressGlob),
+            ("1::2::*", PatternError::AddressGlob),
+            ("::ffff:?:?", PatternError::AddressGlob),
+            ("1:0:0:?:?:?:?:?", PatternError::AddressGlob),
+            ("*.?.300.1", PatternError::AddressGlob),
+            ("1.?.?.?.1", PatternError::AddressGlob),
+            ("*-.com", PatternError::Name(DnsNameError::Hyphen)),
+            ("xn--?.com", PatternError::Name(DnsNameError::ALabel)),
         ] {
             assert_eq!(Pattern::parse(text), Err(error.clone()), "{text}");
             assert!(!error.help(text).is_empty());
+        }
+    }
+
+    #[test]
+    fn no_host_is_so_long() {
+        let base = |bytes: usize| {
+            let whole = [vec!["a".repeat(63); 3], vec!["b".repeat(bytes - 3 * 64)]].concat();
+            whole.join(".")
+        };
+        let marked = |bytes: usize| base(bytes).replacen('a', "?", 1);
+        let (name, label) = (DnsNameError::TooLong, DnsNameError::LabelTooLong);
+        for (text, error) in [
+            (format!("*.{}", base(251)), None),
+            (format!("*.{}", base(252)), Some(name)),
+            (format!("*.{}:443", base(252)), Some(name)),
+            (format!("**.{}", base(253)), None),
+            (format!("*.{}", marked(251)), None),
+            (format!("*.{}", marked(252)), Some(name)),
+            (format!("**.{}", marked(253)), None),
+            (format!("**.{}", marked(254)), Some(name)),
+            (format!("*.?{}", base(250)), Some(label)),
+            (format!("*{}", "?".repeat(253)), None),
+            (format!("*{}", "?".repeat(300)), Some(name)),
+            (format!("*{}*", "a".repeat(63)), None),
+            (format!("*{}*", "a".repeat(64)), Some(label)),
+            (format!("a.*{}?.com", "a".repeat(64)), Some(label)),
+        ] {
+            let found = Pattern::parse(&text).err();
+            assert_eq!(found, error.map(PatternError::NoHost), "{text}");
+            assert!(found.is_none_or(|error| error.help(&text).contains("shorten")));
         }
     }
 

@@ -2,7 +2,11 @@
 //! included; `?` is exactly one; anchored at both ends.
 //!
 //! Not a file glob: there are no classes, braces or escapes. The matcher takes at most
-//! pattern × text steps for each dot of the text, so a hostile pair cannot run away.
+//! pattern × text steps for each dot of the text, so a hostile pair cannot run away. Whether
+//! anything at all is matched is for [`Glob::name`] and [`Glob::matches_an_address`] to say.
+
+mod address;
+mod name;
 
 use std::fmt;
 
