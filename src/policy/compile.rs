@@ -5,6 +5,7 @@
 //! of its own.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, hash_map},
     ops::Range,
     sync::Arc,
@@ -27,18 +28,27 @@ struct Compiler<'t, 'p> {
     written: Vec<Written>,
     /// Rules that are not about names alone, so that one written twice is noticed.
     others: HashMap<(Pattern, List), RuleId>,
+    /// Keys of `domains` that may be the same to TOML, which would have refused them had it read
+    /// them all: every two that are the same pattern, and those that patterns do not tell.
+    suspects: Vec<Place>,
     lines: Lines<'t>,
     problems: &'p mut Vec<Problem>,
 }
 
-/// Where a rule stands in the text, quotes included.
+/// Where a rule stands.
 #[derive(Debug, Clone, Copy)]
 struct Written {
     rule: RuleId,
-    start: u32,
-    end: u32,
+    place: Place,
     /// Whether it is a key of `domains`, which must not stand twice.
     is_key: bool,
+}
+
+/// A part of the text, quotes included, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    start: u32,
+    end: u32,
 }
 
 /// A pattern of the document.
@@ -95,8 +105,9 @@ fn compile_rules(
 ) -> Result<(Rules, Table), Full> {
     let mut rules = Rules::for_text(text.len());
     let source = rules.add_source(source)?;
-    let (written, others, lines) = (Vec::new(), HashMap::new(), Lines::new(text));
-    let mut compiler = Compiler { text, source, rules, written, others, lines, problems };
+    let (written, others, suspects) = (Vec::new(), HashMap::new(), Vec::new());
+    let lines = Lines::new(text);
+    let mut compiler = Compiler { text, source, rules, written, others, suspects, lines, problems };
     for entries in &network.entries {
         let key = entries.key;
         for item in &entries.lifted {
@@ -113,7 +124,7 @@ fn compile_rules(
     compiler.finish(seed)
 }
 
-impl Compiler<'_, '_> {
+impl<'t> Compiler<'t, '_> {
     fn add(&mut self, entry: &Entry<'_>) -> Result<(), Full> {
         let (reach, base) = if let Some(base) = entry.text.strip_prefix("**.") {
             (Reach::Tree, base)
@@ -133,7 +144,12 @@ impl Compiler<'_, '_> {
             self.note(rule, entry);
             return Ok(());
         }
-        let Some(pattern) = parse(entry, self.problems) else { return Ok(()) };
+        let parsed = parse(entry, self.problems);
+        // A port and a zone count in one list only, so that one key can be two patterns, or none.
+        if parsed.as_ref().is_none_or(|pattern| pattern.port().is_some()) {
+            self.suspects.extend(entry.is_key().then(|| Place::of(&entry.span)));
+        }
+        let Some(pattern) = parsed else { return Ok(()) };
         let Some(pattern) = fit_list(entry, pattern, self.problems) else { return Ok(()) };
         let is_about_names =
             matches!(pattern.shape(), Shape::Exact(_) | Shape::Subdomains(_) | Shape::Tree(_))
@@ -166,9 +182,7 @@ impl Compiler<'_, '_> {
     }
 
     fn note(&mut self, rule: RuleId, entry: &Entry<'_>) {
-        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
-        let (start, end) = (place(entry.span.start), place(entry.span.end));
-        self.written.push(Written { rule, start, end, is_key: entry.key == "domains" });
+        self.written.push(Written { rule, place: Place::of(&entry.span), is_key: entry.is_key() });
     }
 
     fn finish(mut self, seed: u64) -> Result<(Rules, Table), Full> {
@@ -178,7 +192,29 @@ impl Compiler<'_, '_> {
             self.report(finding);
         }
         self.shadowed_addresses();
+        self.duplicate_keys();
         Ok((self.rules, table))
+    }
+
+    /// The suspects that are the same to TOML.
+    fn duplicate_keys(&mut self) {
+        let mut suspects = std::mem::take(&mut self.suspects);
+        suspects.sort_unstable();
+        suspects.dedup();
+        let mut lines = Lines::new(self.text);
+        let mut firsts = HashMap::new();
+        for place in suspects {
+            let span = place.span();
+            let key = document::key_text(self.text.get(span.clone()).unwrap_or(""));
+            match firsts.entry(key) {
+                hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert((span.start, lines.line(span.start)));
+                }
+                hash_map::Entry::Occupied(first) => {
+                    self.problems.push(document::duplicate_key(self.text, span, *first.get()));
+                }
+            }
+        }
     }
 
     fn report(&mut self, finding: Finding) {
@@ -201,28 +237,32 @@ impl Compiler<'_, '_> {
         self.problems.extend(problem);
     }
 
-    /// What is wrong with a rule because of an earlier one, or because both are one key of TOML.
+    /// What is wrong with a rule because of an earlier one; nothing, if both are one key of TOML,
+    /// which is worse.
     fn problem_of_two(
-        &self,
+        &mut self,
         rule: RuleId,
         first: RuleId,
         words: impl FnOnce(String, String) -> (String, &'static str),
     ) -> Option<Problem> {
         let (now, before) = (self.written(rule)?, self.written(first)?);
         let (now_text, before_text) = (self.inner(now), self.inner(before));
-        if now.is_key && before.is_key && now_text == before_text {
-            return Some(document::duplicate_key(self.text, now.span()));
+        if now.is_key && before.is_key {
+            self.suspects.extend([now.place, before.place]);
+            if now_text == before_text {
+                return None;
+            }
         }
         let line = self.rules.get(first)?.line;
         let (message, help) = words(
-            format!("`{}`", shorten(now_text)),
-            format!("`{}` on line {line}", shorten(before_text)),
+            format!("`{}`", shorten(&now_text)),
+            format!("`{}` on line {line}", shorten(&before_text)),
         );
-        Some(Problem::warning(now.span(), message).with_help(help))
+        Some(Problem::warning(now.place.span(), message).with_help(help))
     }
 
     fn shadowed(&self, allow: RuleId, deny: RuleId) -> Option<Problem> {
-        let span = self.written(allow)?.span();
+        let span = self.written(allow)?.place.span();
         let (allow, deny) = (self.rules.get(allow)?, self.rules.get(deny)?);
         // The same pattern in both lists has its own warning.
         (deny.pattern != allow.pattern).then(|| {
@@ -252,15 +292,24 @@ impl Compiler<'_, '_> {
         self.written.get(place).copied()
     }
 
-    /// The pattern as it is written, without its quotes.
-    fn inner(&self, written: Written) -> &str {
-        let raw = self.text.get(written.span()).unwrap_or("");
-        let quoted = raw.len() >= 2 && raw.starts_with(['"', '\'']);
-        if quoted { raw.get(1..raw.len() - 1).unwrap_or(raw) } else { raw }
+    /// The pattern as it is written, without its quotes and escapes.
+    fn inner(&self, written: Written) -> Cow<'t, str> {
+        document::key_text(self.text.get(written.place.span()).unwrap_or(""))
     }
 }
 
-impl Written {
+impl Entry<'_> {
+    fn is_key(&self) -> bool {
+        self.key == "domains"
+    }
+}
+
+impl Place {
+    fn of(span: &Range<usize>) -> Self {
+        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { start: place(span.start), end: place(span.end) }
+    }
+
     fn span(self) -> Range<usize> {
         let place = |at| usize::try_from(at).unwrap_or(usize::MAX);
         place(self.start)..place(self.end)
@@ -476,6 +525,79 @@ mod tests {
                 "\"a*b.c\"",
                 "invalid TOML: duplicate key",
                 true,
+            ),
+            (
+                "[experimental_network.domains]\n\"a.b\" = \"deny\"\n\"\\u0061.b\" = \"deny\"",
+                "\"\\u0061.b\"",
+                "stands on line 4, column 1 already",
+                true,
+            ),
+            (
+                "domains = { \"a.b\" = \"deny\", \"\\u0061.b\" = \"deny\" }",
+                "\"\\u0061.b\"",
+                "stands on line 3, column 13 already",
+                true,
+            ),
+            (
+                "domains.\"a.b\" = \"deny\"\ndomains.'a.b' = \"allow\"",
+                "'a.b'",
+                "stands on line 3, column 9 already",
+                true,
+            ),
+            (
+                "[experimental_network.domains]\n\"a\" = \"deny\"\na = \"allow\"",
+                "a",
+                "duplicate key: `a` stands on line 4, column 1 already",
+                true,
+            ),
+            (
+                "[experimental_network.domains]\n'a' = \"deny\"\n  \"a\" = \"deny\"",
+                "\"a\"",
+                "stands on line 4, column 1 already",
+                true,
+            ),
+            (
+                "[experimental_network.domains]\n\"a\" = \"deny\"\n[x]\n[experimental_network.'domains']",
+                "'domains'",
+                "stands on line 3, column 23 already",
+                true,
+            ),
+            (
+                "domains.\"a\" = \"deny\"\n[experimental_network.domains]\n\"b\" = \"deny\"",
+                "domains",
+                "stands on line 3, column 1 already",
+                true,
+            ),
+            (
+                "allowed_domains = [\"a\"]\n\"allowed\\u005fdomains\" = [\"b\"]",
+                "\"allowed\\u005fdomains\"",
+                "stands on line 3, column 1 already",
+                true,
+            ),
+            // Not the one before it, which is another key to TOML, but the first.
+            (
+                "[experimental_network.domains]\n\"A.b\" = \"deny\"\n\"a.b\" = \"deny\"\n\"a.b\" = \"deny\"",
+                "\"a.b\"",
+                "stands on line 5, column 1 already",
+                true,
+            ),
+            (
+                "[experimental_network.domains]\n\"a.b:80\" = \"allow\"\n\"a.b:80\" = \"deny\"",
+                "\"a.b:80\"",
+                "stands on line 4, column 1 already",
+                true,
+            ),
+            (
+                "[experimental_network.domains]\n\"fe80::1%a\" = \"allow\"\n\"fe80::1%a\" = \"allow\"",
+                "\"fe80::1%a\"",
+                "stands on line 4, column 1 already",
+                true,
+            ),
+            (
+                "[experimental_network.domains]\n\"a.b\" = \"allow\"\n\"a.b.\" = \"deny\"",
+                "\"a.b.\"",
+                "`a.b.` is allowed and denied: `a.b` on line 4",
+                false,
             ),
             (
                 "[experimental_network.domains]\n\"a.b\" = \"deny\"\n\"A.b\" = \"deny\"",

@@ -3,7 +3,7 @@
 //! The only reader of `requirements.toml`. It knows keys, types and shapes; what a pattern means
 //! is not its business. Nothing of a file with errors is used.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use toml::{
     Spanned,
@@ -94,7 +94,20 @@ fn read_rest(text: &str, lifted: &Lifted<'_>) -> (Document, Vec<Problem>) {
 fn syntax_problems(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
     let (_, whole) = DeTable::parse_recoverable(text);
     let errors = if whole.is_empty() { errors } else { whole.as_slice() };
-    errors.iter().map(|error| syntax_problem(text, error)).collect()
+    let mut traced = 0;
+    let problem = |error: &toml::de::Error| {
+        let traceable = error.span().filter(|_| is_duplicate(error) && traced < MAX_TRACED);
+        let Some(span) = traceable else { return syntax_problem(text, error) };
+        traced += 1;
+        first_of(text, &span).map_or_else(
+            || syntax_problem(text, error),
+            |first| {
+                let line = text.bytes().take(first.start).filter(|byte| *byte == b'\n').count() + 1;
+                duplicate_key(text, span, (first.start, line))
+            },
+        )
+    };
+    errors.iter().map(problem).collect()
 }
 
 fn decode(bytes: &[u8]) -> Result<&str, Problem> {
@@ -114,11 +127,78 @@ fn decode(bytes: &[u8]) -> Result<&str, Problem> {
     })
 }
 
-/// A key that stands twice in `domains`, which is lifted out of what the TOML reader sees.
-pub(super) fn duplicate_key(text: &str, span: Range<usize>) -> Problem {
+/// A key that stands twice; `first` is where it stands before, and the line of that.
+pub(super) fn duplicate_key(text: &str, span: Range<usize>, first: (usize, usize)) -> Problem {
     let quoted = shorten(text.get(span.clone()).unwrap_or(""));
-    Problem::error(span, format!("invalid TOML: duplicate key: `{quoted}`"))
-        .with_help("keep one of them")
+    let (start, line) = first;
+    let before = text.get(..start).unwrap_or("");
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    let message = format!(
+        "invalid TOML: duplicate key: `{quoted}` stands on line {line}, column {column} already"
+    );
+    Problem::error(span, message).with_help("keep one of them")
+}
+
+/// What a key means, of which that is written: TOML compares keys without their quotes and escapes.
+pub(super) fn key_text(raw: &str) -> Cow<'_, str> {
+    if !raw.contains('\\') {
+        let quoted = raw.len() >= 2 && raw.starts_with(['"', '\'']);
+        let inner = if quoted { raw.get(1..raw.len() - 1) } else { None };
+        return inner.unwrap_or(raw).into();
+    }
+    let line = format!("{raw} = 0");
+    let parsed = DeTable::parse(&line).ok();
+    let key = parsed
+        .and_then(|table| table.get_ref().iter().next().map(|(key, _)| key.get_ref().to_string()));
+    key.map_or(raw.into(), Cow::Owned)
+}
+
+/// Where the key that an error calls a duplicate stands before: the one without which it is none.
+fn first_of(text: &str, second: &Range<usize>) -> Option<Range<usize>> {
+    let wanted = key_text(text.get(second.clone())?);
+    let (before, _) = DeTable::parse_recoverable(text.get(..second.start)?);
+    let mut candidates = Vec::new();
+    keys_like(&wanted, before.get_ref(), &mut candidates);
+    candidates.sort_by_key(|span| std::cmp::Reverse(span.start));
+    candidates.into_iter().take(MAX_CANDIDATES).find(|candidate| {
+        let mut other = text.to_owned();
+        other.replace_range(candidate.clone(), &"_".repeat(candidate.len()));
+        let (_, errors) = DeTable::parse_recoverable(&other);
+        !errors.iter().any(|error| is_duplicate(error) && error.span().as_ref() == Some(second))
+    })
+}
+
+/// Each is tried by reading the file once more.
+const MAX_CANDIDATES: usize = 8;
+
+/// So many duplicates of a file are told where they stand first.
+const MAX_TRACED: usize = 8;
+
+fn keys_like(wanted: &str, table: &DeTable<'_>, found: &mut Vec<Range<usize>>) {
+    for (key, value) in table.iter() {
+        if key.get_ref() == wanted {
+            found.push(key.span());
+        }
+        keys_in(wanted, value.get_ref(), found);
+    }
+}
+
+fn keys_in(wanted: &str, value: &DeValue<'_>, found: &mut Vec<Range<usize>>) {
+    match value {
+        DeValue::Table(table) => keys_like(wanted, table, found),
+        DeValue::Array(array) => {
+            array.iter().for_each(|item| keys_in(wanted, item.get_ref(), found));
+        }
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => {}
+    }
+}
+
+fn is_duplicate(error: &toml::de::Error) -> bool {
+    error.message().contains("duplicate")
 }
 
 fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
@@ -133,7 +213,7 @@ fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
         message if message.contains("recursion") => {
             problem.with_help("nesting is limited to 80 levels")
         }
-        message if message.contains("duplicate") => problem.with_help("keep one of them"),
+        _ if is_duplicate(error) => problem.with_help("keep one of them"),
         _ => problem,
     };
     match offending.contains('\r') {
@@ -153,7 +233,7 @@ pub(super) fn shorten(text: &str) -> String {
 
 fn in_file_order<'t, 'i>(
     table: &'t DeTable<'i>,
-) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
+) -> Vec<(&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
@@ -165,7 +245,7 @@ struct Reader<'l> {
     lifted: &'l Lifted<'l>,
 }
 
-type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
+type Key<'i> = Spanned<Cow<'i, str>>;
 type Value<'i> = Spanned<DeValue<'i>>;
 
 impl Reader<'_> {
