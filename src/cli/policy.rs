@@ -43,6 +43,6 @@ pub(super) fn show(problems: &[Problem], text: &str, path: &str) {
         say(&problem.draw(&lines, path, styled));
     }
     if let Some(more) = problems.len().checked_sub(MAX_DRAWN).filter(|more| *more > 0) {
-        say(&format!("... and {more} more; `exeat validate --json {path}` lists them all"));
+        say(&format!("... and {more} more; `exeat validate --json {path}` lists them"));
     }
 }

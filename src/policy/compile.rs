@@ -15,6 +15,7 @@ use super::{
     List, Pattern, PatternError, Problem, RuleId, Rules, Ruleset, Shape, Source,
     addresses::Addresses,
     document::{self, Network, shorten},
+    problems::Problems,
     rules::{Full, Reach, SourceId},
     table::{Finding, Table},
 };
@@ -26,13 +27,11 @@ struct Compiler<'t, 'p> {
     source: SourceId,
     rules: Rules,
     written: Vec<Written>,
-    /// Rules that are not about names alone, so that one written twice is noticed.
-    others: HashMap<(Pattern, List), RuleId>,
     /// Keys of `domains` that may be the same to TOML, which would have refused them had it read
     /// them all: every two that are the same pattern, and those that patterns do not tell.
     suspects: Vec<Place>,
     lines: Lines<'t>,
-    problems: &'p mut Vec<Problem>,
+    problems: &'p mut Problems,
 }
 
 /// Where a rule stands.
@@ -72,7 +71,7 @@ pub(super) fn compile(
     text: &str,
     source: &Arc<Source>,
     seed: u64,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Option<Ruleset> {
     let (rules, table) = match compile_rules(network, text, source, seed, problems) {
         Ok(compiled) => compiled,
@@ -101,13 +100,12 @@ fn compile_rules(
     text: &str,
     source: &Arc<Source>,
     seed: u64,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Result<(Rules, Table), Full> {
     let mut rules = Rules::for_text(text.len());
     let source = rules.add_source(source)?;
-    let (written, others, suspects) = (Vec::new(), HashMap::new(), Vec::new());
-    let lines = Lines::new(text);
-    let mut compiler = Compiler { text, source, rules, written, others, suspects, lines, problems };
+    let (written, suspects, lines) = (Vec::new(), Vec::new(), Lines::new(text));
+    let mut compiler = Compiler { text, source, rules, written, suspects, lines, problems };
     for entries in &network.entries {
         let key = entries.key;
         for item in &entries.lifted {
@@ -151,33 +149,8 @@ impl<'t> Compiler<'t, '_> {
         }
         let Some(pattern) = parsed else { return Ok(()) };
         let Some(pattern) = fit_list(entry, pattern, self.problems) else { return Ok(()) };
-        let is_about_names =
-            matches!(pattern.shape(), Shape::Exact(_) | Shape::Subdomains(_) | Shape::Tree(_))
-                && pattern.port().is_none();
-        if is_about_names {
-            let rule = self.rules.push(pattern, entry.list, self.source, line)?;
-            self.note(rule, entry);
-            return Ok(());
-        }
-        let other = match entry.list {
-            List::Allow => List::Deny,
-            List::Deny => List::Allow,
-        };
-        let opposite = self.others.get(&(pattern.clone(), other)).copied();
-        let rule = self.rules.push(pattern.clone(), entry.list, self.source, line)?;
+        let rule = self.rules.push(pattern, entry.list, self.source, line)?;
         self.note(rule, entry);
-        match self.others.entry((pattern, entry.list)) {
-            hash_map::Entry::Occupied(first) => {
-                let first = *first.get();
-                self.report(Finding::Duplicate { rule, first });
-            }
-            hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(rule);
-                if let Some(first) = opposite {
-                    self.report(Finding::Opposite { rule, first });
-                }
-            }
-        }
         Ok(())
     }
 
@@ -187,6 +160,9 @@ impl<'t> Compiler<'t, '_> {
 
     fn finish(mut self, seed: u64) -> Result<(Rules, Table), Full> {
         self.rules.shrink();
+        for finding in self.others_written_twice() {
+            self.report(finding);
+        }
         let (table, findings) = Table::new(&self.rules, seed)?;
         for finding in findings {
             self.report(finding);
@@ -215,6 +191,35 @@ impl<'t> Compiler<'t, '_> {
                 }
             }
         }
+    }
+
+    /// What [`Table::new`] says of rules about names, of all others.
+    fn others_written_twice(&self) -> Vec<Finding> {
+        let of = |list| self.rules.others(list).map(move |(rule, pattern)| (pattern, rule, list));
+        let mut others: Vec<(&Pattern, RuleId, List)> =
+            of(List::Allow).chain(of(List::Deny)).collect();
+        others.sort_unstable();
+        let mut findings = Vec::new();
+        for same in others.chunk_by(|(pattern, ..), (next, ..)| pattern == next) {
+            let mut firsts = [None; 2];
+            for (_, rule, list) in same {
+                let rule = *rule;
+                let [own, other] = match list {
+                    List::Allow => firsts.each_mut(),
+                    List::Deny => {
+                        let [allow, deny] = firsts.each_mut();
+                        [deny, allow]
+                    }
+                };
+                match (*own, *other) {
+                    (Some(first), _) => findings.push(Finding::Duplicate { rule, first }),
+                    (None, Some(first)) => findings.push(Finding::Opposite { rule, first }),
+                    (None, None) => {}
+                }
+                own.get_or_insert(rule);
+            }
+        }
+        findings
     }
 
     fn report(&mut self, finding: Finding) {
@@ -280,10 +285,12 @@ impl<'t> Compiler<'t, '_> {
         let shadowed = self.rules.others(List::Allow).filter_map(|(allow, pattern)| {
             let Shape::Address(address) = pattern.shape() else { return None };
             let deny = denies.matching(*address).into_iter().min()?;
-            self.shadowed(allow, deny.rule)
+            Some((allow, deny.rule))
         });
-        let shadowed: Vec<Problem> = shadowed.collect();
-        self.problems.extend(shadowed);
+        let shadowed: Vec<(RuleId, RuleId)> = shadowed.collect();
+        for (allow, deny) in shadowed {
+            self.report(Finding::Shadowed { allow, deny });
+        }
     }
 
     /// Rules are noted in the order of their ids.
@@ -333,7 +340,7 @@ impl<'t> Lines<'t> {
     }
 }
 
-fn parse(entry: &Entry<'_>, problems: &mut Vec<Problem>) -> Option<Pattern> {
+fn parse(entry: &Entry<'_>, problems: &mut Problems) -> Option<Pattern> {
     let quoted = shorten(entry.text);
     if entry.text.trim().len() != entry.text.len() && !entry.text.trim().is_empty() {
         let message = format!("white space around `{quoted}` in `{}` is trimmed", entry.key);
@@ -361,7 +368,7 @@ fn parse(entry: &Entry<'_>, problems: &mut Vec<Problem>) -> Option<Pattern> {
 }
 
 /// What a pattern means in the list it stands in.
-fn fit_list(entry: &Entry<'_>, pattern: Pattern, problems: &mut Vec<Problem>) -> Option<Pattern> {
+fn fit_list(entry: &Entry<'_>, pattern: Pattern, problems: &mut Problems) -> Option<Pattern> {
     let span = entry.span.clone();
     match (entry.list, pattern.shape()) {
         (List::Deny, Shape::Any) => {

@@ -19,6 +19,7 @@ mod keys;
 mod lift;
 mod pattern;
 mod problem;
+mod problems;
 pub mod reference;
 mod review;
 mod rule;

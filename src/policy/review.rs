@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     Problem, Ruleset, Severity, Source, compile,
     document::{self, Document},
+    problems::Problems,
 };
 
 /// What a policy file turned out to be.
@@ -15,7 +16,8 @@ use super::{
 pub struct Review {
     /// The rules, if the file is a policy without errors.
     pub outcome: Outcome,
-    /// Everything worth saying about it, in the order of the file.
+    /// Everything worth saying about it, in the order of the file; of very many problems first how
+    /// many there are more.
     pub problems: Vec<Problem>,
     /// Top-level keys and tables that belong to somebody else, and are ignored.
     pub foreign: Vec<String>,
@@ -37,11 +39,13 @@ impl Review {
     /// so that nobody can make rules or hosts collide in the table of names.
     #[must_use]
     pub fn of(bytes: &[u8], source: &Arc<Source>, seed: u64) -> Self {
-        let (Document { network, foreign }, mut problems) = document::read(bytes);
+        let (Document { network, foreign }, found) = document::read(bytes);
+        let mut problems = Problems::default();
+        problems.extend(found);
         let text = std::str::from_utf8(bytes).unwrap_or("");
         let compiled =
             network.map(|network| compile::compile(&network, text, source, seed, &mut problems));
-        problems.sort_by_key(|problem| problem.span.start);
+        let mut problems = problems.in_file_order();
         let outcome = match compiled {
             _ if problems.iter().any(|problem| problem.severity == Severity::Error) => {
                 Outcome::Broken
