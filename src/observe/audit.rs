@@ -60,6 +60,13 @@ enum Message {
 /// Lines are gathered until the queue is empty or this many bytes are there.
 const BATCH_BYTES: usize = 64 << 10;
 
+/// How long the writer lets records gather after the first: to wake it costs a request more than
+/// its records do.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// A queue that may be full before that gets its records written at once.
+const SMALL_QUEUE: usize = 4096;
+
 impl Audit {
     /// Takes records and writes none.
     #[must_use]
@@ -157,7 +164,11 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         let mut batch = Vec::new();
+        let gather = self.receiver.max_capacity() >= SMALL_QUEUE;
         while let Some(message) = self.receiver.blocking_recv() {
+            if gather {
+                std::thread::sleep(GATHER);
+            }
             let mut records = 0;
             let mut next = Some(message);
             while let Some(message) = next {
