@@ -402,7 +402,7 @@ impl AsyncRead for Gate {
             if gate.may_bypass(out) {
                 return gate.poll_bypass(cx, out);
             }
-            match poll_fill(&gate.stream, &mut gate.held, cx)? {
+            match poll_fill(&mut gate.stream, &mut gate.held, cx)? {
                 Poll::Ready(more) => gate.ended = !more,
                 Poll::Pending => ready!(gate.poll_overdue(cx)),
             }
@@ -462,7 +462,8 @@ impl AsyncWrite for Gate {
                         continue;
                     }
                     gate.held.clear();
-                    let more = ready!(poll_fill(&gate.stream, &mut gate.held, cx)).unwrap_or(false);
+                    let more =
+                        ready!(poll_fill(&mut gate.stream, &mut gate.held, cx)).unwrap_or(false);
                     if let (true, Linger::Draining { quiet, .. }) = (more, &mut gate.linger) {
                         quiet.as_mut().reset(Instant::now() + QUIET);
                     } else {

@@ -278,7 +278,7 @@ impl AsyncRead for AnswerGate {
             if gate.may_bypass(out) {
                 return gate.poll_bypass(cx, out);
             }
-            if !ready!(poll_fill(&gate.stream, &mut gate.held, cx))? {
+            if !ready!(poll_fill(&mut gate.stream, &mut gate.held, cx))? {
                 gate.ended = true;
             }
         }

@@ -3,11 +3,13 @@
 
 use std::{
     io,
+    pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, BytesMut};
 use tokio::{io::ReadBuf, net::TcpStream};
+use tokio_util::io::poll_read_buf;
 
 /// Read at a time, in bytes.
 const READ_BYTES: usize = 16 << 10;
@@ -18,24 +20,19 @@ const READ_BYTES: usize = 16 << 10;
 ///
 /// Those of the socket.
 pub fn poll_fill(
-    stream: &TcpStream,
+    stream: &mut TcpStream,
     held: &mut BytesMut,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<bool>> {
-    loop {
-        // No buffer is held while a connection is idle.
-        if held.is_empty() {
-            *held = BytesMut::new();
-        }
-        ready!(stream.poll_read_ready(cx))?;
-        held.reserve(READ_BYTES);
-        match stream.try_read_buf(held) {
-            Ok(0) => return Poll::Ready(Ok(false)),
-            Ok(_) => return Poll::Ready(Ok(true)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Poll::Ready(Err(error)),
-        }
+    // No buffer is held while a connection is idle.
+    if held.is_empty() {
+        *held = BytesMut::new();
     }
+    ready!(stream.poll_read_ready(cx))?;
+    held.reserve(READ_BYTES);
+    // Unlike `try_read`, it knows that a short read was all there is, and does not ask twice.
+    let read = ready!(poll_read_buf(Pin::new(stream), cx, held))?;
+    Poll::Ready(Ok(read > 0))
 }
 
 /// Passes on as much of what is cleared as there is room for.
