@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(not(target_os = "linux"))]
+use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -52,6 +54,7 @@ impl Bound {
             #[cfg(unix)]
             socket.set_reuse_address(true)?;
             socket.set_nonblocking(true)?;
+            tune(&socket);
             socket.bind(&address.into())?;
             socket.listen(BACKLOG)?;
             let socket = std::net::TcpListener::from(socket);
@@ -155,7 +158,9 @@ pub(super) fn admit(
     let Some(place) = context.places.connections.take() else {
         return Err((stream, NoPlace::ForAnyone));
     };
-    tune(&stream);
+    // Others inherit it from the listening socket.
+    #[cfg(not(target_os = "linux"))]
+    tune(&SockRef::from(&stream));
     let client = Arc::new(Client::new(Arc::clone(context), address, place, seat, probe));
     context.tasks.spawn(serve(client, stream));
     Ok(())

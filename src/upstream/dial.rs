@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep_until, timeout},
@@ -103,15 +103,15 @@ async fn next_late(late: &mut Option<Late>) -> VecDeque<VettedAddress> {
 async fn attempt(address: VettedAddress) -> io::Result<(TcpStream, SocketAddr)> {
     let address = address.socket_addr();
     let stream = TcpStream::connect(address).await?;
-    tune(&stream);
+    tune(&SockRef::from(&stream));
     Ok((stream, address))
 }
 
 /// Latency before packet count, and dead peers noticed. A socket that refuses is used as it is.
 /// For both sides of the proxy.
-pub fn tune(stream: &TcpStream) {
-    stream.set_nodelay(true).ok();
-    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE)).ok();
+pub fn tune(socket: &Socket) {
+    socket.set_tcp_nodelay(true).ok();
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE)).ok();
 }
 
 /// IPv6 first, then the families in turn, each in the order of the answer (RFC 8305 §4).
