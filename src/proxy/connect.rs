@@ -44,11 +44,7 @@ pub(super) async fn connect(
     let context = client.context();
     let opening = Opening::new(authority, Arc::clone(&context.tls), context.head_limits());
     let tunnel = Tunnel::new(admission, Arc::clone(client), peer, place).judged_by(opening);
-    client.context().tasks.spawn(async move {
-        // An error means that the client went away before it had the answer; the trail says so.
-        if let Some(client) = Leg::of_client(upgrade.await) {
-            tunnel.run(client, Leg::new(origin)).await;
-        }
-    });
+    let legs = async move { Some((Leg::of_client(upgrade.await)?, Leg::new(origin))) };
+    client.context().tasks.spawn(tunnel.run(legs));
     Ok(Response::new(ReplyBody::Text(Full::new(Bytes::new()))))
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::places::Places;
+use super::{pipes::Pipes, places::Places};
 use crate::{
     dns::Resolver,
     http1::HeadLimits,
@@ -37,6 +37,8 @@ pub struct Context {
     pub limits: Limits,
     /// What they leave free.
     pub places: Places,
+    /// For bytes that go through tunnels without being copied.
+    pub pipes: Pipes,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// How tunnels may begin.

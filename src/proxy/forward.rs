@@ -404,12 +404,11 @@ fn switch(
     parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     origin.switched();
-    client.context().tasks.spawn(async move {
-        let origin = Leg::of_origin(from_origin.await);
-        if let (Some(client), Some(origin)) = (Leg::of_client(from_client.await), origin) {
-            tunnel.run(client, origin).await;
-        }
-    });
+    let legs = async move {
+        let origin = Leg::of_origin(from_origin.await)?;
+        Some((Leg::of_client(from_client.await)?, origin))
+    };
+    client.context().tasks.spawn(tunnel.run(legs));
     Response::from_parts(parts, ReplyBody::Text(Full::new(Bytes::new())))
 }
 

@@ -22,17 +22,22 @@ mod gate;
 mod health;
 mod limit;
 mod listener;
+mod meter;
 mod mismatch;
 mod opening;
 #[cfg(test)]
 mod opening_properties;
+#[cfg_attr(not(target_os = "linux"), path = "no_pipes.rs")]
+mod pipes;
 mod places;
 mod plain_body;
 mod plain_head;
 #[cfg(test)]
 mod properties;
+mod pump;
 mod refusal;
 mod self_test;
+mod shared_buffer;
 mod spare;
 mod standing;
 mod tunnel;
@@ -42,5 +47,6 @@ mod verdict;
 
 pub use context::Context;
 pub use listener::{Bound, ListenError};
+pub use pipes::Pipes;
 pub use places::Places;
 pub use self_test::{SelfTestError, listen_tested};

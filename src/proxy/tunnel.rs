@@ -2,16 +2,18 @@
 //!
 //! Each direction ends on its own (half-close). Nothing limits the life of a tunnel in which
 //! bytes move; one that stands still ends after the idle time, one that a new policy refuses ends
-//! at once. A buffer is held only while bytes move. What a client may say is the business of
+//! at once. How bytes are moved is the business of `pump`, and what a client may say that of
 //! `opening`; once that lets all pass, nothing looks at the bytes any more.
 
 use std::{
-    io,
+    future::{Future, poll_fn},
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -20,13 +22,9 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncWriteExt as _, Interest},
-    net::{
-        TcpStream,
-        tcp::{ReadHalf, WriteHalf},
-    },
-    time::{Instant, sleep_until, timeout},
+    net::TcpStream,
+    time::timeout,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     admit::Admission,
@@ -34,9 +32,11 @@ use super::{
     context::Context,
     first_bytes::{Stopped, let_pass},
     gate::Gate,
+    meter::{Direction, Meter},
     mismatch::Mismatch,
     opening::Opening,
     places::Place,
+    pump::{Broken, Pump},
     standing,
 };
 use crate::{net::Authority, observe::Ending, policy::Policy, upstream::AnswerGate};
@@ -67,28 +67,8 @@ struct End {
     mismatch: Option<Mismatch>,
 }
 
-/// Payload so far, and when the last of it moved.
-#[derive(Debug)]
-struct Meter {
-    begun: Instant,
-    sent: AtomicU64,
-    received: AtomicU64,
-    /// Milliseconds after `begun`.
-    last_move: AtomicU64,
-}
-
-/// Which end of a direction broke.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Broken {
-    Reading,
-    Writing,
-}
-
 /// How long a client whose tunnel failed is still written to, and read from.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Bytes moved at a time.
-const BUFFER_BYTES: usize = 64 << 10;
 
 impl Leg {
     pub(super) fn new(stream: TcpStream) -> Self {
@@ -142,27 +122,53 @@ impl Tunnel {
         Self { opening: Some(Box::new(opening)), ..self }
     }
 
-    /// Moves bytes until the end, and records it.
-    pub(super) async fn run(mut self, mut client: Leg, mut origin: Leg) {
-        let meter = Meter::new();
-        let mut opening = self.opening.take();
-        let named = opening.as_ref().map(|opening| opening.named());
-        let context = self.client.context();
-        let first_bytes = opening.as_mut().map(|opening| (&mut **opening, &**context));
-        // Overseen first: not a byte moves in a tunnel that is refused from the start.
-        let End { ending, mismatch } = tokio::select! {
-            biased;
-            ending = self.overseen(&meter, named.as_deref()) => ending.into(),
-            end = both_ways(&mut client, &mut origin, &meter, first_bytes) => end,
-        };
-        drop(origin);
-        let sent = meter.sent.load(Ordering::Relaxed);
-        let received = meter.received.load(Ordering::Relaxed);
+    /// Moves bytes until the end, and records it. `legs`: the client's and the origin's, once they
+    /// have let go of HTTP; none, if the client went away before it had the answer.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice")]
+    pub(super) fn run(
+        mut self,
+        legs: impl Future<Output = Option<(Leg, Leg)>> + Send,
+    ) -> impl Future<Output = ()> + Send {
+        async move {
+            // The trail says how it ended.
+            let Some((mut client, mut origin)) = legs.await else { return };
+            let meter = Meter::new();
+            let mut opening = self.opening.take();
+            let named = opening.as_ref().map(|opening| opening.named());
+            // Overseen first: not a byte moves in a tunnel that is refused from the start.
+            let end = tokio::select! {
+                biased;
+                ending = self.overseen(&meter, named.as_deref()) => ending.into(),
+                end = both_ways(
+                    &mut client,
+                    &mut origin,
+                    &meter,
+                    self.client.context(),
+                    opening.as_deref_mut(),
+                ) => end,
+            };
+            drop(origin);
+            // Boxed: what is needed at the end must not make the tunnel larger.
+            Box::pin(self.finish(client, end, &meter, opening)).await;
+        }
+    }
+
+    /// Says the last word, and records the end.
+    async fn finish(
+        mut self,
+        mut client: Leg,
+        End { ending, mismatch }: End,
+        meter: &Meter,
+        opening: Option<Box<Opening>>,
+    ) {
+        let counters = &self.client.context().counters;
+        let sent = meter.total(Direction::Sent);
+        let received = meter.total(Direction::Received);
         if let Some(mismatch) = mismatch {
             tracing::debug!(tunnel = %self.admission.permit.authority(), %mismatch, "closed");
-            context.counters.sni_mismatches.increment();
+            counters.sni_mismatches.increment();
             if mismatch == Mismatch::Slow {
-                context.counters.timeouts.first_bytes.increment();
+                counters.timeouts.first_bytes.increment();
             }
             // After bytes of the origin's most answers would only confuse.
             if received == 0 || mismatch.may_interrupt() {
@@ -218,50 +224,92 @@ impl From<Ending> for End {
     }
 }
 
-/// `first_bytes`: what judges how the client begins, and what that needs to know.
+/// `first_bytes`: what judges how the client begins.
 async fn both_ways(
     client: &mut Leg,
     origin: &mut Leg,
     meter: &Meter,
-    first_bytes: Option<(&mut Opening, &Context)>,
+    context: &Context,
+    first_bytes: Option<&mut Opening>,
 ) -> End {
     let (from_client, to_client) = client.stream.split();
-    let (from_origin, mut to_origin) = origin.stream.split();
-    // Once the client has said all it has to say, nothing but its socket's error tells of a reset.
-    let client_done = CancellationToken::new();
+    let (from_origin, to_origin) = origin.stream.split();
+    let pipes = &context.pipes;
+    let mut up =
+        Pump { from: from_client, to: to_origin, direction: Direction::Sent, meter, pipes };
+    let mut down =
+        Pump { from: from_origin, to: to_client, direction: Direction::Received, meter, pipes };
+    let (client_is_done, origin_is_done) = (AtomicBool::new(false), AtomicBool::new(false));
     let up = async {
         let mut early = std::mem::take(&mut client.early);
-        if let Some((opening, context)) = first_bytes {
-            let limit = context.timeouts.first_bytes;
-            let policy = || context.policy();
-            let count = |bytes| meter.count(&meter.sent, bytes);
-            early = let_pass(opening, &from_client, &mut to_origin, early, limit, policy, count)
-                .await?;
+        if let Some(opening) = first_bytes {
+            // Boxed: what is needed once must not make every tunnel larger.
+            early = Box::pin(judged(&mut up, opening, early, context)).await?;
         }
-        pump(from_client, to_origin, early, &meter.sent, meter, None).await.map_err(|broken| {
-            match broken {
-                Broken::Reading => Ending::ClientGone,
-                Broken::Writing => Ending::OriginFailed,
-            }
-        })?;
-        client_done.cancel();
-        Ok(())
+        let broken = |broken| match broken {
+            Broken::Reading => Ending::ClientGone,
+            Broken::Writing => Ending::OriginFailed,
+        };
+        up.run(early).await.map_err(broken)?;
+        client_is_done.store(true, Ordering::Relaxed);
+        if !origin_is_done.load(Ordering::Relaxed) {
+            up.end().await.map_err(broken)?;
+            // Now nothing but its socket's error tells of a reset.
+            Box::pin(up.from.ready(Interest::ERROR)).await.ok();
+            return Err(Ending::ClientGone.into());
+        }
+        Ok::<(), End>(())
     };
     let down = async {
-        let early = std::mem::take(&mut origin.early);
-        let watch = Some(&client_done);
-        pump(from_origin, to_client, early, &meter.received, meter, watch).await.map_err(
-            |broken| match broken {
-                Broken::Reading => Ending::OriginFailed,
-                Broken::Writing => Ending::ClientGone,
-            },
-        )?;
-        Ok(())
+        let broken = |broken| match broken {
+            Broken::Reading => Ending::OriginFailed,
+            Broken::Writing => Ending::ClientGone,
+        };
+        down.run(std::mem::take(&mut origin.early)).await.map_err(broken)?;
+        origin_is_done.store(true, Ordering::Relaxed);
+        // What is done both ways is closed.
+        if !client_is_done.load(Ordering::Relaxed) {
+            down.end().await.map_err(broken)?;
+        }
+        Ok::<(), Ending>(())
     };
-    match tokio::try_join!(up, down) {
-        Ok(((), ())) => Ending::Complete.into(),
-        Err(end) => end,
-    }
+    let mut up = pin!(up);
+    let mut down = pin!(down);
+    let (mut up_has_ended, mut down_has_ended) = (false, false);
+    poll_fn(|cx| {
+        if !up_has_ended {
+            match up.as_mut().poll(cx) {
+                Poll::Ready(Ok(())) => up_has_ended = true,
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Pending => {}
+            }
+        }
+        if !down_has_ended {
+            match down.as_mut().poll(cx) {
+                Poll::Ready(Ok(())) => down_has_ended = true,
+                Poll::Ready(Err(ending)) => return Poll::Ready(ending.into()),
+                Poll::Pending => {}
+            }
+        }
+        match origin_is_done.load(Ordering::Relaxed) && client_is_done.load(Ordering::Relaxed) {
+            true => Poll::Ready(Ending::Complete.into()),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Lets pass how the client begins, and returns what was read and not yet passed on.
+async fn judged(
+    up: &mut Pump<'_>,
+    opening: &mut Opening,
+    early: Bytes,
+    context: &Context,
+) -> Result<Bytes, Stopped> {
+    let limit = context.timeouts.first_bytes;
+    let policy = || context.policy();
+    let count = |bytes| up.meter.count(Direction::Sent, bytes);
+    let_pass(opening, &up.from, &mut up.to, early, limit, policy, count).await
 }
 
 impl From<Stopped> for End {
@@ -285,76 +333,18 @@ async fn linger(client: &mut TcpStream) {
     timeout(LINGER, drained).await.ok();
 }
 
-/// One direction, to the end of the stream, which is passed on as a half-close. After `watch`,
-/// an error on the socket that is written to ends it too.
-async fn pump(
-    from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    early: Bytes,
-    moved: &AtomicU64,
-    meter: &Meter,
-    watch: Option<&CancellationToken>,
-) -> Result<(), Broken> {
-    to.write_all(&early).await.map_err(|_| Broken::Writing)?;
-    meter.count(moved, early.len());
-    drop(early);
-    loop {
-        tokio::select! {
-            readable = from.readable() => readable.map_err(|_| Broken::Reading)?,
-            () = reset(&to, watch) => return Err(Broken::Writing),
-        }
-        let mut buffer = Vec::with_capacity(BUFFER_BYTES);
-        loop {
-            buffer.clear();
-            match from.try_read_buf(&mut buffer) {
-                Ok(0) => return to.shutdown().await.map_err(|_| Broken::Writing),
-                Ok(_) => {
-                    to.write_all(&buffer).await.map_err(|_| Broken::Writing)?;
-                    meter.count(moved, buffer.len());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return Err(Broken::Reading),
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Returns when the socket has an error, from the moment on that `watch` says.
-async fn reset(to: &WriteHalf<'_>, watch: Option<&CancellationToken>) {
-    match watch {
-        None => std::future::pending().await,
-        Some(watch) => {
-            watch.cancelled().await;
-            to.ready(Interest::ERROR).await.ok();
-        }
-    }
-}
-
-impl Meter {
-    fn new() -> Self {
-        Self {
-            begun: Instant::now(),
-            sent: AtomicU64::new(0),
-            received: AtomicU64::new(0),
-            last_move: AtomicU64::new(0),
-        }
+    fn size_of_future<F>(_: fn(Tunnel, std::future::Ready<Option<(Leg, Leg)>>) -> F) -> usize {
+        size_of::<F>()
     }
 
-    fn count(&self, moved: &AtomicU64, bytes: usize) {
-        moved.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_move.store(now, Ordering::Relaxed);
-    }
-
-    /// Returns once nothing has moved for that long. Wakes up once in that time, not per byte.
-    async fn idle(&self, limit: Duration) {
-        loop {
-            let last = Duration::from_millis(self.last_move.load(Ordering::Relaxed));
-            let deadline = self.begun + last + limit;
-            if Instant::now() >= deadline {
-                return;
-            }
-            sleep_until(deadline).await;
-        }
+    /// Thousands may stand still.
+    #[test]
+    fn tunnels_are_small() {
+        let size = size_of_future(|tunnel, legs| tunnel.run(legs));
+        assert!(size <= 2048, "{size} bytes each");
     }
 }

@@ -61,6 +61,7 @@ pub struct SettingsFile {
     pub(super) ech: Option<Ech>,
     pub(super) require_tls: Option<bool>,
     pub(super) cleartext: Option<Vec<Pattern>>,
+    pub(super) splice: Option<bool>,
 }
 
 /// The whole language of the file, for the nearest key of an unknown one.
@@ -100,6 +101,7 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tls", &["sni", "require", "cleartext", "ech"]),
+    ("tunnels", &["splice"]),
 ];
 
 type Value<'i> = Spanned<DeValue<'i>>;
@@ -238,6 +240,7 @@ impl Reader {
             ("tls", "cleartext") => {
                 self.file.cleartext = Some(self.list(value, "a host pattern", parse_pattern));
             }
+            ("tunnels", "splice") => self.file.splice = self.truth(value),
             _ => self.wrong(value, &format!("`{key}` is not a setting of `[{section}]`")),
         }
     }

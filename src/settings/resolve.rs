@@ -42,6 +42,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// What is asked of the beginning of a tunnel.
     pub tls: Tls,
+    /// Whether bytes may go through tunnels without being copied.
+    pub splice: bool,
 }
 
 /// Which policy to use.
@@ -276,7 +278,7 @@ impl Settings {
                 request_line_bytes: size(file.request_line_bytes, 32_768),
                 head_bytes: size(file.head_bytes, 65_536),
                 head_fields: size(file.head_fields, 100),
-                idle_per_origin: size(file.idle_per_origin, 32),
+                idle_per_origin: size(file.idle_per_origin, 128),
                 idle_origins: size(file.idle_origins, 1_024),
             },
             asked: Asked {
@@ -304,6 +306,7 @@ impl Settings {
                 cleartext: file.cleartext.unwrap_or_else(ssh_over_443),
                 ech: file.ech.unwrap_or(Ech::Record),
             },
+            splice: file.splice.unwrap_or(true),
         }
     }
 }

@@ -40,4 +40,5 @@ mod smuggling;
 mod sni;
 mod support;
 mod system_file;
+mod tunnels;
 mod under_way;

@@ -10,7 +10,7 @@ use exeat::{
     dns::Resolver,
     observe::{Audit, Counters},
     policy::{Egress, Outcome, Policy, Review, Source},
-    proxy::{Bound, Context, Places, listen_tested},
+    proxy::{Bound, Context, Pipes, Places, listen_tested},
     settings::{Environment, Flags, Settings, SettingsFile},
     upstream::Pool,
 };
@@ -96,6 +96,7 @@ fn context(limits: &str) -> Arc<Context> {
         clients: Vec::new(),
         places: Places::new(&settings.limits),
         limits: settings.limits,
+        pipes: Pipes::new(true),
         timeouts: settings.timeouts,
         tls: Arc::new(settings.tls),
         tasks: TaskTracker::new(),
