@@ -26,7 +26,7 @@ use self::reload::Reloader;
 use crate::{
     observe::AuditEnd,
     policy::{Egress, Policy, Problem},
-    proxy::Context,
+    proxy::{Context, Workers},
     source::{self, PolicySource, Snapshot},
 };
 
@@ -34,6 +34,7 @@ use crate::{
 pub struct App {
     address: SocketAddr,
     context: Arc<Context>,
+    workers: Workers,
     policies: watch::Sender<Arc<Policy>>,
     egress: Egress,
     source: Arc<PolicySource>,
@@ -89,7 +90,8 @@ impl App {
     /// Serves until `shutdown` is ready, then lets work finish. `hangup` is notified to read the
     /// policy at once and to reopen the audit file.
     pub async fn run(self, shutdown: impl Future<Output = ()>, hangup: Arc<Notify>) {
-        let Self { context, policies, egress, source, snapshot, audit_end, drain, .. } = self;
+        let Self { context, workers, policies, egress, source, snapshot, audit_end, drain, .. } =
+            self;
         let force = Arc::new(Notify::new());
         let (news, mut changes) = mpsc::channel(1);
         let watching = source::watch(Arc::clone(&source), snapshot, Arc::clone(&force), news);
@@ -118,6 +120,7 @@ impl App {
                 }
             }
         }
+        workers.end(ABORT_GRACE).await;
         // The last senders go, the writer empties its queue and ends.
         drop(reloader);
         drop(context);

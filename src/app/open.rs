@@ -7,6 +7,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZero,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
 };
@@ -24,7 +25,9 @@ use crate::{
     dns::{DnsStartError, Resolver},
     observe::{Audit, AuditError, AuditOutput, Counters},
     policy::{Egress, Policy, Ruleset},
-    proxy::{Bound, Context, ListenError, Pipes, Places, SelfTestError, listen_tested},
+    proxy::{
+        Bound, Context, ListenError, Pipes, Places, SelfTestError, Workers, WorkersError, self_test,
+    },
     requirements::{Applied, Rejected},
     settings::{AuditTarget, Confine, Listen, Permissions, Settings},
     source::{LocateError, PolicySource, ReadError, Snapshot},
@@ -82,6 +85,9 @@ pub enum StartError {
     /// The proxy does not refuse what it must.
     #[error(transparent)]
     SelfTest(#[from] SelfTestError),
+    /// There are no threads to serve with.
+    #[error(transparent)]
+    Workers(#[from] WorkersError),
 }
 
 impl Opened {
@@ -163,8 +169,8 @@ impl Opened {
         self.settings.confine
     }
 
-    /// Puts everything together, starts to accept, and has seen a refusal. Must be called inside a
-    /// runtime.
+    /// Puts everything together, sees a refusal, and starts to accept, with so many threads. Must be
+    /// called inside a runtime.
     ///
     /// # Errors
     ///
@@ -173,7 +179,7 @@ impl Opened {
     /// # Cancel safety
     ///
     /// Dropping the future leaves tasks behind that end with the runtime.
-    pub async fn start(self) -> Result<App, StartError> {
+    pub async fn start(self, threads: NonZero<usize>) -> Result<App, StartError> {
         let Self {
             settings,
             source,
@@ -197,9 +203,6 @@ impl Opened {
             own_addresses: own.iter().map(|(address, _)| *address).collect(),
             ..settings.egress()
         };
-        let listener = bound.into_listener()?;
-        let own_address = bound_within.address();
-        let own_listener = bound_within.into_listener()?;
         let (audit, audit_end) = Audit::start(audit, settings.audit_queue, Arc::clone(&counters));
         let policy = Policy::new(ruleset, egress.clone(), 1);
         let (policies, policy) = watch::channel(Arc::new(policy));
@@ -226,10 +229,12 @@ impl Opened {
             abort: CancellationToken::new(),
             requests: AtomicU64::new(0),
         });
-        listen_tested(listener, own_listener, own_address, &context).await?;
+        let tested = self_test(bound_within.listener()?, bound_within.address(), &context).await?;
+        let workers = Workers::start(tested, &bound, threads, &context)?;
         Ok(App {
             address,
             context,
+            workers,
             policies,
             egress,
             source,

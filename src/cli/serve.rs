@@ -65,20 +65,20 @@ impl Serve {
             Err(error) => return cannot_start(&error),
         };
         // Asked for before confinement, which hides the files that limits of containers are in.
-        let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         // Threads inherit it, so it comes before the first of them.
         match opened.confinement() {
             Confine::Confined => say(&format!("exeat: {}", opened.confine())),
             Confine::Unconfined => say("exeat: not confined (--no-confine)"),
         }
-        let runtime = match Builder::new_multi_thread().worker_threads(workers).enable_all().build()
-        {
+        // For what goes on beside: the threads that serve have their own.
+        let runtime = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
                 return complain(&format!("cannot start: {error}"), Exit::Unavailable);
             }
         };
-        let exit = runtime.block_on(serve(opened));
+        let exit = runtime.block_on(serve(opened, threads));
         // A blocking read that never ends must not keep the program.
         runtime.shutdown_timeout(PATIENCE);
         exit
@@ -102,8 +102,8 @@ fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:3128")
 }
 
-async fn serve(opened: Opened) -> Exit {
-    let app = match opened.start().await {
+async fn serve(opened: Opened, threads: NonZero<usize>) -> Exit {
+    let app = match opened.start(threads).await {
         Ok(app) => app,
         Err(error) => return cannot_start(&error),
     };
@@ -135,7 +135,8 @@ fn cannot_start(error: &StartError) -> Exit {
         StartError::Audit(_)
         | StartError::Dns(_)
         | StartError::Interfaces(_)
-        | StartError::Listen(_) => complain(error, Exit::Unavailable),
+        | StartError::Listen(_)
+        | StartError::Workers(_) => complain(error, Exit::Unavailable),
         StartError::SelfTest(_) => complain(error, Exit::Software),
     }
 }

@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     context::Context,
+    crew::Load,
     gate::Report,
     places::{Place, Seat},
     self_test::Probe,
@@ -35,6 +36,7 @@ pub(super) struct Client {
     /// Given back when the last tunnel or request is gone.
     _place: Place,
     _seat: Seat,
+    _load: Load,
     /// It is the proxy itself. Dropped last, to tell that the place is free.
     probe: Option<Probe>,
 }
@@ -54,6 +56,7 @@ impl Client {
         address: SocketAddr,
         place: Place,
         seat: Seat,
+        load: Load,
         probe: Option<Probe>,
     ) -> Self {
         Self {
@@ -65,6 +68,7 @@ impl Client {
             answering: Answering::default(),
             _place: place,
             _seat: seat,
+            _load: load,
             probe,
         }
     }

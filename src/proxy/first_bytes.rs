@@ -3,11 +3,11 @@
 //! Only what the client sends waits here, and only while it may become what must not go on. What
 //! the origin sends passes meanwhile.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::tcp::{ReadHalf, WriteHalf},
     time::{Instant, timeout_at},
 };
@@ -44,7 +44,7 @@ const READ_BYTES: usize = 16 << 10;
 /// None: bytes that are held are lost.
 pub(super) async fn let_pass(
     opening: &mut Opening,
-    from: &ReadHalf<'_>,
+    from: &mut ReadHalf<'_>,
     to: &mut WriteHalf<'_>,
     early: Bytes,
     limit: Duration,
@@ -72,18 +72,15 @@ pub(super) async fn let_pass(
             held = BytesMut::new();
             from.readable().await.map_err(|_| Stopped::Reading)?;
             held_since = Instant::now();
-        } else {
-            let Ok(readable) = timeout_at(held_since + limit, from.readable()).await else {
-                return Err(Stopped::Mismatch(opening.give_up()));
-            };
-            readable.map_err(|_| Stopped::Reading)?;
         }
         held.reserve(READ_BYTES);
-        match from.try_read_buf(&mut held) {
-            Ok(0) => ended = true,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Stopped::Reading),
+        match timeout_at(held_since + limit, from.read_buf(&mut held)).await {
+            Ok(Ok(0)) => ended = true,
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(Stopped::Reading),
+            // There was nothing to read after all.
+            Err(_) if held.is_empty() => {}
+            Err(_) => return Err(Stopped::Mismatch(opening.give_up())),
         }
     }
 }

@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{
     backoff::Backoff,
     client::Client,
-    connection::serve,
     context::Context,
+    crew::Crew,
     self_test::Probe,
     spare::{Spare, Waiting},
     turn_away::{Farewell, NoPlace},
@@ -86,23 +86,26 @@ impl Bound {
         IpAddr::is_loopback(&self.address.ip().to_canonical())
     }
 
-    /// Makes it ready to accept. Must be called inside a runtime.
+    /// One of any number of ways to accept on it. Must be called inside a runtime.
     ///
     /// # Errors
     ///
     /// The runtime cannot watch the socket.
-    pub fn into_listener(self) -> Result<TcpListener, ListenError> {
-        TcpListener::from_std(self.socket)
+    pub fn listener(&self) -> Result<TcpListener, ListenError> {
+        let socket = self.socket.try_clone();
+        socket
+            .and_then(TcpListener::from_std)
             .map_err(|error| ListenError { address: self.address, error })
     }
 }
 
-/// Accepts until told to drain. Every connection is a task of the context's tracker.
+/// Accepts until told to drain, for all threads of the crew. Every connection is a task of the
+/// context's tracker.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future stops accepting; connections go on.
-pub(super) async fn listen(listener: TcpListener, context: Arc<Context>) {
+pub(super) async fn listen(listener: TcpListener, context: Arc<Context>, crew: Crew) {
     let farewell = Farewell::new();
     let mut spare = Spare::new(&listener);
     let mut backoff = Backoff::new();
@@ -114,7 +117,7 @@ pub(super) async fn listen(listener: TcpListener, context: Arc<Context>) {
         match accepted {
             Ok((stream, address)) => {
                 backoff.reset();
-                match admit(stream, address, None, &context) {
+                match admit(stream, address, None, &context, &crew) {
                     Ok(()) => {}
                     Err((stream, why)) => farewell.say(stream, why, &context),
                 }
@@ -151,6 +154,7 @@ pub(super) fn admit(
     address: SocketAddr,
     probe: Option<Probe>,
     context: &Arc<Context>,
+    crew: &Crew,
 ) -> Result<(), (TcpStream, NoPlace)> {
     let Some(seat) = context.places.clients.take(address.ip()) else {
         return Err((stream, NoPlace::ForClient));
@@ -161,8 +165,9 @@ pub(super) fn admit(
     // Others inherit it from the listening socket.
     #[cfg(not(target_os = "linux"))]
     tune(&SockRef::from(&stream));
-    let client = Arc::new(Client::new(Arc::clone(context), address, place, seat, probe));
-    context.tasks.spawn(serve(client, stream));
+    crew.serve(context, stream, |load| {
+        Arc::new(Client::new(Arc::clone(context), address, place, seat, load, probe))
+    });
     Ok(())
 }
 

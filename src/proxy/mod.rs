@@ -1,6 +1,6 @@
 //! The data path: a client's connection in, a tunnel or a forwarded request out.
 //!
-//! The main path: [`listen_tested`] accepts once it has seen a refusal, as long as there are
+//! The main path: [`self_test`] sees a refusal, [`Workers`] accept as long as there are
 //! [`Places`], `connection` serves, `gate` lets only checked heads pass, `connect` and `forward`
 //! ask the policy through `admit`, `opening` judges what a tunnel carries, `tunnel` and `body` move
 //! the bytes, `standing` asks again when the policy changes, `refusal` says no in the words of
@@ -14,6 +14,7 @@ mod client;
 mod connect;
 mod connection;
 mod context;
+mod crew;
 mod fields;
 mod first_bytes;
 mod first_line;
@@ -44,9 +45,11 @@ mod tunnel;
 mod turn_away;
 mod under_way;
 mod verdict;
+mod workers;
 
 pub use context::Context;
 pub use listener::{Bound, ListenError};
 pub use pipes::Pipes;
 pub use places::Places;
-pub use self_test::{SelfTestError, listen_tested};
+pub use self_test::{SelfTestError, Tested, self_test};
+pub use workers::{Workers, WorkersError};

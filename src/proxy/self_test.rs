@@ -15,10 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    context::Context,
-    listener::{admit, listen},
-};
+use super::{context::Context, crew::Crew, listener::admit};
 use crate::{
     net::{Authority, Host},
     observe::Audit,
@@ -32,6 +29,10 @@ pub(super) struct Probe {
     /// Dropped when nothing of the connection is left.
     pub(super) _ended: oneshot::Sender<()>,
 }
+
+/// The proof that a proxy refuses what it must.
+#[derive(Debug)]
+pub struct Tested(());
 
 /// A proxy that does not do what it is for.
 #[derive(Debug, thiserror::Error)]
@@ -68,18 +69,17 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// A refusal is shorter; anything longer is none.
 const MAX_ANSWER: u64 = 16 << 10;
 
-/// Checks that what must be refused is refused, then starts to accept. `own` is a listening socket
-/// that nobody has been told of, at `address`; clients wait at `listener`.
+/// Checks that what must be refused is refused. `own` is a listening socket that nobody has been
+/// told of, at `address`.
 ///
 /// # Errors
 ///
-/// The answer was another one, or there was none. Nobody has been served.
-pub async fn listen_tested(
-    listener: TcpListener,
+/// The answer was another one, or there was none.
+pub async fn self_test(
     own: TcpListener,
     address: SocketAddr,
     context: &Arc<Context>,
-) -> Result<(), SelfTestError> {
+) -> Result<Tested, SelfTestError> {
     match refused_target(&context.policy()) {
         Some((target, denial)) => {
             let reason = denial.reason.as_str();
@@ -90,8 +90,7 @@ pub async fn listen_tested(
             tracing::warn!("no self-test: the policy allows everything that it would ask for");
         }
     }
-    context.tasks.spawn(listen(listener, Arc::clone(context)));
-    Ok(())
+    Ok(Tested(()))
 }
 
 async fn test(
@@ -137,7 +136,7 @@ async fn serve_only(
     loop {
         let (stream, address) = own.accept().await?;
         if address == from {
-            admit(stream, address, Some(probe), context)
+            admit(stream, address, Some(probe), context, &Crew::alone())
                 .map_err(|_| io::Error::other("there is no place for a connection"))?;
             return std::future::pending().await;
         }

@@ -308,8 +308,9 @@ async fn judged(
 ) -> Result<Bytes, Stopped> {
     let limit = context.timeouts.first_bytes;
     let policy = || context.policy();
-    let count = |bytes| up.meter.count(Direction::Sent, bytes);
-    let_pass(opening, &up.from, &mut up.to, early, limit, policy, count).await
+    let meter = up.meter;
+    let count = |bytes| meter.count(Direction::Sent, bytes);
+    let_pass(opening, &mut up.from, &mut up.to, early, limit, policy, count).await
 }
 
 impl From<Stopped> for End {

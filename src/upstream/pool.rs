@@ -1,12 +1,13 @@
 //! Idle connections to origins, kept for the next request to the same authority.
 //!
 //! A kept connection is used again only if its peer address would be vetted under the policy of
-//! the moment. Bounded in all directions; what is too old is closed when it is met, and by
+//! the moment. Those of the thread that asks come first: what arrives there wakes no other. Bounded in all directions; what is too old is closed when it is met, and by
 //! [`Pool::sweep`].
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -29,9 +30,17 @@ pub struct Pool {
 
 #[derive(Debug, Default)]
 struct Idle {
-    by_authority: HashMap<Authority, VecDeque<(Origin, Instant)>>,
+    by_authority: HashMap<Authority, VecDeque<Kept>>,
     count: usize,
     closed: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    origin: Origin,
+    since: Instant,
+    /// Where its socket is watched.
+    thread: ThreadId,
 }
 
 impl Pool {
@@ -41,15 +50,15 @@ impl Pool {
         Self { idle: Mutex::default(), per_origin, in_all, max_age }
     }
 
-    /// A kept connection for the permit's authority, the youngest first. Those that the policy
-    /// refuses by now are closed.
+    /// A kept connection for the permit's authority, the youngest of this thread's first, then of
+    /// any. Those that the policy refuses by now are closed.
     #[must_use]
     pub fn take(&self, policy: &Policy, permit: &Permit) -> Option<Origin> {
         let mut idle = self.lock();
         let Idle { by_authority, count, .. } = &mut *idle;
         let kept = by_authority.get_mut(permit.authority())?;
         let mut found = None;
-        while let Some((origin, since)) = kept.pop_back() {
+        while let Some(Kept { origin, since, .. }) = nearest(kept) {
             *count -= 1;
             let vetted = policy.vet(permit, origin.peer().ip()).is_ok();
             if vetted && origin.is_open() && since.elapsed() < self.max_age {
@@ -75,7 +84,8 @@ impl Pool {
         }
         let kept = by_authority.entry(origin.authority().clone()).or_default();
         if kept.len() < self.per_origin {
-            kept.push_back((origin, Instant::now()));
+            let thread = thread::current().id();
+            kept.push_back(Kept { origin, since: Instant::now(), thread });
             *count += 1;
         }
     }
@@ -86,7 +96,7 @@ impl Pool {
         let Idle { by_authority, count, .. } = &mut *idle;
         by_authority.retain(|_, kept| {
             let before = kept.len();
-            kept.retain(|(origin, since)| origin.is_open() && since.elapsed() < self.max_age);
+            kept.retain(|kept| kept.origin.is_open() && kept.since.elapsed() < self.max_age);
             *count -= before - kept.len();
             !kept.is_empty()
         });
@@ -100,5 +110,14 @@ impl Pool {
     /// No code that can panic runs under the lock, so a poisoned one is sound.
     fn lock(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The youngest of this thread's, or of all.
+fn nearest(kept: &mut VecDeque<Kept>) -> Option<Kept> {
+    let here = thread::current().id();
+    match kept.iter().rposition(|kept| kept.thread == here) {
+        Some(place) => kept.remove(place),
+        None => kept.pop_back(),
     }
 }

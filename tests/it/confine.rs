@@ -5,6 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},
+    num::NonZero,
     os::unix::{fs::PermissionsExt as _, net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -207,7 +208,7 @@ fn counting(stage: &Path) {
     assert_eq!(errno(fs::remove_file(policy)), EPERM);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let app = opened.start().await.unwrap();
+        let app = opened.start(NonZero::<usize>::MIN).await.unwrap();
         let ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while exchange(app.address(), ask).await.json()["confinement"]["calls_refused"] != 1 {
@@ -244,7 +245,7 @@ fn coming_late(stage: &Path) {
     assert!(File::open("/etc/shadow").is_err() && File::open("/etc/passwd").is_err());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let app = opened.start().await.unwrap();
+        let app = opened.start(NonZero::<usize>::MIN).await.unwrap();
         let address = app.address();
         tokio::spawn(app.run(std::future::pending(), Arc::default()));
         let until = async |host: &str, status: u16| {

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZero,
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -10,7 +11,7 @@ use exeat::{
     dns::Resolver,
     observe::{Audit, Counters},
     policy::{Egress, Outcome, Policy, Review, Source},
-    proxy::{Bound, Context, Pipes, Places, listen_tested},
+    proxy::{Bound, Context, Pipes, Places, Workers, self_test},
     settings::{Environment, Flags, Settings, SettingsFile},
     upstream::Pool,
 };
@@ -108,15 +109,15 @@ fn context(limits: &str) -> Arc<Context> {
 
 fn bound() -> TcpListener {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
-    Bound::new(free).unwrap().into_listener().unwrap()
+    Bound::new(free).unwrap().listener().unwrap()
 }
 
 /// The queue is full of them before anybody accepts, and they come again and again.
 #[tokio::test]
 async fn a_crowd_from_the_first_moment_is_no_obstacle() {
     let context = context("[limits]\nconnections = 1\nrequests = 1\n");
-    let (listener, own) = (bound(), bound());
-    let (crowded, address) = (listener.local_addr().unwrap(), own.local_addr().unwrap());
+    let (bound_by_all, own) = (Bound::on_loopback().unwrap(), bound());
+    let (crowded, address) = (bound_by_all.address(), own.local_addr().unwrap());
     let mut crowd = Vec::new();
     for _ in 0..200 {
         let mut client = raw_connect(crowded).await;
@@ -128,7 +129,8 @@ async fn a_crowd_from_the_first_moment_is_no_obstacle() {
             drop(raw_connect(crowded).await);
         }
     });
-    listen_tested(listener, own, address, &context).await.unwrap();
+    let tested = self_test(own, address, &context).await.unwrap();
+    let _workers = Workers::start(tested, &bound_by_all, NonZero::<usize>::MIN, &context).unwrap();
     // Those who waited are served from here on.
     assert!(read_answer(&mut crowd[0]).await.phrase.starts_with("exeat: "));
     more.abort();
@@ -142,11 +144,11 @@ async fn a_crowd_from_the_first_moment_is_no_obstacle() {
 #[tokio::test]
 async fn only_the_test_is_served_where_the_test_listens() {
     let context = context("");
-    let (listener, own) = (bound(), bound());
+    let own = bound();
     let address = own.local_addr().unwrap();
     let mut stranger = raw_connect(address).await;
     stranger.write_all(&connect_to("b.test")).await.unwrap();
-    listen_tested(listener, own, address, &context).await.unwrap();
+    self_test(own, address, &context).await.unwrap();
     let mut answer = Vec::new();
     stranger.read_to_end(&mut answer).await.ok();
     assert_eq!(answer, b"");
@@ -158,7 +160,7 @@ async fn only_the_test_is_served_where_the_test_listens() {
 /// What the self-test says if the listener at that address is another one.
 async fn asked_at(address: SocketAddr) -> String {
     let context = context("");
-    let error = listen_tested(bound(), bound(), address, &context).await.unwrap_err();
+    let error = self_test(bound(), address, &context).await.unwrap_err();
     assert!(context.tasks.is_empty(), "nobody is served");
     error.to_string()
 }

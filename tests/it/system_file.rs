@@ -2,7 +2,7 @@
 //!
 //! In this process rather than in the program, because the program looks at one fixed place only.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, num::NonZero, path::Path, sync::Arc};
 
 use exeat::{
     app::Opened,
@@ -37,7 +37,11 @@ async fn its_denies_apply_and_follow_its_changes() {
     let directory = tempfile::tempdir().unwrap();
     let system = directory.path().join("requirements.toml");
     fs::write(&system, denying("first.test")).unwrap();
-    let app = Opened::new(settings(directory.path()), &system).unwrap().start().await.unwrap();
+    let app = Opened::new(settings(directory.path()), &system)
+        .unwrap()
+        .start(NonZero::<usize>::MIN)
+        .await
+        .unwrap();
     let address = app.address();
     let summary = app.policy_summary();
     assert!(summary.contains("chosen.toml") && summary.contains("1 deny rules"), "{summary}");
@@ -76,7 +80,11 @@ async fn broken_it_stops_the_start() {
 async fn it_applies_as_soon_as_it_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let system = directory.path().join("requirements.toml");
-    let app = Opened::new(settings(directory.path()), &system).unwrap().start().await.unwrap();
+    let app = Opened::new(settings(directory.path()), &system)
+        .unwrap()
+        .start(NonZero::<usize>::MIN)
+        .await
+        .unwrap();
     let address = app.address();
     let (stop, stopped) = oneshot::channel::<()>();
     let hangup = Arc::new(Notify::new());

@@ -12,6 +12,7 @@
 use std::{
     cell::OnceCell,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZero,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -311,7 +312,7 @@ async fn serve(network: [u8; 3]) -> App {
     let settings = Settings::resolve(flags, Environment::default(), file);
     let opened = Opened::new(settings, Path::new("/nonexistent"));
     std::fs::remove_file(policy).unwrap();
-    opened.unwrap().start().await.unwrap()
+    opened.unwrap().start(NonZero::<usize>::MIN).await.unwrap()
 }
 
 async fn accept(

@@ -1,0 +1,110 @@
+//! Which thread serves a connection: the one that has fewest.
+//!
+//! One thread accepts for all. To let each look at the listening socket would wake all of them for
+//! every client; a socket each (`SO_REUSEPORT`) would let the kernel deal clients out to busy
+//! threads as well as idle ones, and let a second proxy start at the same port unnoticed, with
+//! another policy. A connection that is given away costs its registration and a wake-up, once.
+
+use std::{
+    io,
+    net::TcpStream as StdStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{
+    net::TcpStream,
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{client::Client, connection::serve, context::Context};
+
+/// The threads, as the one that accepts sees them.
+#[derive(Debug)]
+pub(super) struct Crew(Vec<Member>);
+
+#[derive(Debug)]
+struct Member {
+    /// Connections and tunnels that it serves.
+    load: Arc<AtomicUsize>,
+    /// None: it is the thread that accepts. No more wait here than there are places.
+    queue: Option<UnboundedSender<Handed>>,
+}
+
+/// A connection on its way to another thread.
+#[derive(Debug)]
+struct Handed {
+    client: Arc<Client>,
+    stream: StdStream,
+    /// Work is not over before it has arrived.
+    _under_way: TaskTrackerToken,
+}
+
+/// What one of the other threads is given.
+#[derive(Debug)]
+pub(super) struct Share(UnboundedReceiver<Handed>);
+
+/// One connection of a thread's load.
+#[derive(Debug)]
+pub(super) struct Load(Arc<AtomicUsize>);
+
+impl Crew {
+    /// The thread that accepts serves all.
+    pub(super) fn alone() -> Self {
+        Self(vec![Member { load: Arc::default(), queue: None }])
+    }
+
+    /// Takes one more thread.
+    pub(super) fn join(&mut self) -> Share {
+        let (queue, share) = unbounded_channel();
+        self.0.push(Member { load: Arc::default(), queue: Some(queue) });
+        Share(share)
+    }
+
+    /// Has a connection served, by whoever has fewest. `client` gets what it must keep.
+    pub(super) fn serve(
+        &self,
+        context: &Context,
+        stream: TcpStream,
+        client: impl FnOnce(Load) -> Arc<Client>,
+    ) {
+        let Some(member) = self.0.iter().min_by_key(|member| member.load.load(Ordering::Relaxed))
+        else {
+            return;
+        };
+        member.load.fetch_add(1, Ordering::Relaxed);
+        let client = client(Load(Arc::clone(&member.load)));
+        match &member.queue {
+            None => {
+                context.tasks.spawn(serve(client, stream));
+            }
+            Some(queue) => {
+                let handed = |stream| Handed { client, stream, _under_way: context.tasks.token() };
+                // A socket that the runtime cannot let go of is closed, and so is one for a thread
+                // that has ended.
+                stream.into_std().map(|stream| queue.send(handed(stream)).ok()).ok();
+            }
+        }
+    }
+}
+
+impl Share {
+    /// Serves what comes, until the one that accepts has ended.
+    pub(super) async fn serve(mut self, context: Arc<Context>) {
+        while let Some(Handed { client, stream, .. }) = self.0.recv().await {
+            let registered: io::Result<TcpStream> = TcpStream::from_std(stream);
+            if let Ok(stream) = registered {
+                context.tasks.spawn(serve(client, stream));
+            }
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
