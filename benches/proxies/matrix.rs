@@ -55,8 +55,13 @@ pub(crate) async fn run(options: &Options) -> io::Result<()> {
         return Ok(());
     }
     let mut world = World::start()?;
-    let mut rounds =
-        Rounds { options, world: &mut world, installed: &installed, running: BTreeMap::new() };
+    let mut rounds = Rounds {
+        options,
+        world: &mut world,
+        installed: &installed,
+        started: Vec::new(),
+        running: BTreeMap::new(),
+    };
     rounds.start(&mut report).await;
     for round in 0..options.rounds {
         rounds.round(round, &mut report).await?;
@@ -74,6 +79,8 @@ struct Rounds<'a> {
     options: &'a Options,
     world: &'a mut World,
     installed: &'a [Installed],
+    /// Places of those that could be started.
+    started: Vec<usize>,
     running: BTreeMap<usize, Running>,
 }
 
@@ -85,6 +92,7 @@ impl Rounds<'_> {
                 Ok(running) => {
                     running.pause().ok();
                     self.running.insert(place, running);
+                    self.started.push(place);
                 }
                 Err(error) => report.broken(&installed.description.name, &error),
             }
@@ -93,7 +101,7 @@ impl Rounds<'_> {
 
     /// Each measure, of one proxy after the other; who comes first is another one in each round.
     async fn round(&mut self, round: u32, report: &mut Report) -> io::Result<()> {
-        let mut order: Vec<usize> = self.running.keys().copied().collect();
+        let mut order = self.started.clone();
         let turn = usize::try_from(round / 2).unwrap_or(0) % order.len().max(1);
         order.rotate_left(turn);
         if round % 2 == 1 {
@@ -136,6 +144,10 @@ impl Rounds<'_> {
                 let running = Running::start(installed, rules, self.world).await?;
                 return self.take(&running, measure).await;
             }
+            if !self.running.contains_key(&place) {
+                let again = Running::start(installed, self.options.rules, self.world).await?;
+                self.running.insert(place, again);
+            }
             let running = self.running.get(&place).ok_or(io::ErrorKind::NotFound)?;
             running.resume()?;
             let figures = self.take(running, measure).await;
@@ -143,11 +155,11 @@ impl Rounds<'_> {
             figures
         });
         let mut figures = taken.await.unwrap_or_else(|late| Err(late.into()));
-        if let (Err(error), Some(running)) = (&figures, self.running.get_mut(&place))
+        if let Some(running) = self.running.get_mut(&place)
             && !running.is_alive()
         {
-            let words = running.last_words();
-            figures = Err(io::Error::other(format!("{error}; it has ended: {words}")));
+            figures = Err(io::Error::other(format!("it has ended: {}", running.last_words())));
+            self.running.remove(&place);
         }
         let strangers = (machine_time() - busy).saturating_sub(us.processor_time() - ours);
         let cores = self.cores();
@@ -178,7 +190,8 @@ fn target(running: &Running, world: &World) -> io::Result<Target> {
     Ok(Target {
         proxy: running.address,
         host,
-        plain: world.plain.clone(),
+        http: world.http.clone(),
+        opaque: world.opaque.clone(),
         tls: world.tls,
         trust: Arc::clone(&world.trust),
         hello,

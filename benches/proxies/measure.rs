@@ -88,7 +88,7 @@ pub(crate) enum Quantity {
     Median,
     /// All but a hundredth, ms.
     P99,
-    /// Memory at rest, MiB.
+    /// Resident memory at rest, MiB.
     Base,
     /// Memory that a tunnel adds, KiB.
     PerTunnel,
@@ -190,8 +190,9 @@ impl Measure {
                 Ok(cost.figures(outcome, took))
             }
             Kind::Paced { deed, clients } => {
+                let begun = Instant::now();
                 let peak = closed::run(target, deed, clients, during / 2).await?;
-                let rate = peak.took.len() as f64 / (during / 2).as_secs_f64() / 2.0;
+                let rate = peak.took.len() as f64 / begun.elapsed().as_secs_f64() / 2.0;
                 paced::run(target, deed, clients, rate, warm).await?;
                 let mut outcome = paced::run(target, deed, clients, rate, during).await?;
                 let mut numbers = latencies(&mut outcome);
@@ -207,12 +208,15 @@ impl Measure {
                 let moved = moving.bytes() - before;
                 let took = cost.begun.elapsed();
                 let spent = cost.spent();
-                let outcome = Outcome { bytes: moved, ..moving.stop() };
+                let mut outcome = Outcome { bytes: moved, ..moving.stop() };
+                if moved == 0 {
+                    *outcome.failed.entry("nothing moved".into()).or_default() += 1;
+                }
                 Ok(Figures { numbers: per_gigabyte(moved, spent, took), outcome })
             }
             Kind::Memory => {
                 sleep(REST).await;
-                let base = tree().memory() as f64 / f64::from(1 << 20);
+                let base = tree().resident() as f64 / f64::from(1 << 20);
                 Ok(Figures { numbers: vec![(Quantity::Base, base)], ..Figures::default() })
             }
             Kind::Idle { tunnels } => idle_tunnels(target, tree, tunnels, during).await,
@@ -322,11 +326,11 @@ async fn idle_tunnels(
 ) -> io::Result<Figures> {
     drop(idle::open(target, FIRST).await?);
     sleep(REST).await;
-    let before = tree().memory();
+    let before = tree().proportional();
     let (opened, outcome) = idle::open(target, tunnels).await?;
     sleep(REST).await;
     let tree = tree();
-    let added = tree.memory().saturating_sub(before);
+    let added = tree.proportional().saturating_sub(before);
     let switches = tree.switches();
     let begun = Instant::now();
     sleep(during).await;

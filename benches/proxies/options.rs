@@ -28,7 +28,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ROUNDS", default_value_t = 2)]
     pub(crate) idle_rounds: u32,
     /// Of load, for each figure; a fifth of it more to warm up
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.6)]
     pub(crate) seconds: f64,
     /// Names that each proxy allows
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]

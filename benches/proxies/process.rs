@@ -1,6 +1,6 @@
 //! What the processes of a proxy use: processor time, memory, wake-ups; from clocks and `/proc`.
 
-use std::{collections::BTreeMap, fs, io, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use nix::{time::clock_getcpuclockid, unistd::Pid};
 
@@ -34,10 +34,21 @@ impl Tree {
         self.processes.iter().filter_map(|process| processor_time(*process)).sum()
     }
 
+    /// Their resident memory in bytes; what several of them share counts for each.
+    pub(crate) fn resident(&self) -> u64 {
+        let resident = |process: &u32| field(&status(*process)?, "VmRSS:");
+        self.processes.iter().filter_map(resident).sum::<u64>() * 1024
+    }
+
     /// Their memory in bytes, pages shared with other processes by their share (PSS); where that
-    /// may not be read, what is resident.
-    pub(crate) fn memory(&self) -> u64 {
-        self.processes.iter().filter_map(|process| memory(*process).ok()).sum()
+    /// may not be read, what is resident. For differences: others may come to share, or leave.
+    pub(crate) fn proportional(&self) -> u64 {
+        let proportional = |process: &u32| {
+            let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok();
+            let share = text.and_then(|text| field(&text, "Pss:"));
+            share.or_else(|| field(&status(*process)?, "VmRSS:"))
+        };
+        self.processes.iter().filter_map(proportional).sum::<u64>() * 1024
     }
 
     /// How often their threads gave up or lost a processor; each is a wake-up.
@@ -57,7 +68,7 @@ pub(crate) fn machine_time() -> Duration {
 }
 
 /// Of one process; none if it is gone.
-pub(crate) fn processor_time(process: u32) -> Option<Duration> {
+fn processor_time(process: u32) -> Option<Duration> {
     let pid = Pid::from_raw(i32::try_from(process).ok()?);
     Some(clock_getcpuclockid(pid).ok()?.now().ok()?.into())
 }
@@ -68,14 +79,11 @@ fn all_processes() -> Vec<u32> {
 }
 
 fn parent(process: u32) -> Option<u32> {
-    field(&fs::read_to_string(format!("/proc/{process}/status")).ok()?, "PPid:")?.try_into().ok()
+    field(&status(process)?, "PPid:")?.try_into().ok()
 }
 
-fn memory(process: u32) -> io::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))
-        .or_else(|_| fs::read_to_string(format!("/proc/{process}/status")))?;
-    let kib = field(&text, "Pss:").or_else(|| field(&text, "VmRSS:"));
-    Ok(kib.unwrap_or_default() * 1024)
+fn status(process: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{process}/status")).ok()
 }
 
 fn switches(process: u32) -> u64 {

@@ -93,6 +93,7 @@ pub(crate) fn print_subjects(report: &Report) {
     );
     println!("| proxy | version | rules | |\n|---|---|---|---|");
     for Subject { name, version, about, rules } in &report.proxies {
+        let rules = if *rules == 0 { String::new() } else { rules.to_string() };
         println!("| {name} | {version} | {rules} | {about} |");
     }
     let named = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(", ") };

@@ -16,8 +16,10 @@ use super::running::Group;
 /// The ports of the origins.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Ports {
-    /// What speaks HTTP, answers hellos, and is source and sink of bytes.
-    pub(crate) plain: Vec<u16>,
+    /// For requests.
+    pub(crate) http: Vec<u16>,
+    /// For tunnels, apart: privoxy has been seen to reuse a connection of requests for a tunnel.
+    pub(crate) opaque: Vec<u16>,
     /// A source of bytes over TLS.
     pub(crate) tls: u16,
     /// The DNS server, which knows `origin.test`.
@@ -28,7 +30,8 @@ pub(crate) struct Ports {
 #[derive(Debug)]
 pub(crate) struct World {
     _group: Group,
-    pub(crate) plain: Vec<u16>,
+    pub(crate) http: Vec<u16>,
+    pub(crate) opaque: Vec<u16>,
     pub(crate) tls: u16,
     pub(crate) dns: u16,
     pub(crate) trust: Arc<ClientConfig>,
@@ -52,9 +55,9 @@ impl World {
         let output = group.child().stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
-        let Ports { plain, tls, dns } = serde_json::from_str(&line)?;
+        let Ports { http, opaque, tls, dns } = serde_json::from_str(&line)?;
         let trust = Arc::new(trust(made.cert.der().clone())?);
-        Ok(Self { _group: group, plain, tls, dns, trust, _directory: directory })
+        Ok(Self { _group: group, http, opaque, tls, dns, trust, _directory: directory })
     }
 }
 

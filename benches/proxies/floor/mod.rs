@@ -17,6 +17,7 @@ use clap::ValueEnum;
 use rustix::{
     buffer::spare_capacity,
     event::epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    io::Errno,
     net::{
         AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, bind, connect,
         listen, recv, send, socket_with, sockopt,
@@ -75,7 +76,11 @@ impl Floor {
     fn run(&mut self) -> io::Result<()> {
         let mut events: Vec<Event> = Vec::with_capacity(256);
         loop {
-            epoll::wait(&self.epoll, spare_capacity(&mut events), None)?;
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
+                // It was stopped, and goes on.
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
             for event in events.drain(..) {
                 match event.data.u64() {
                     LISTENER => self.accept()?,
@@ -91,7 +96,7 @@ impl Floor {
         for _ in 0..64 {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             let Ok(socket) = accept_with(&self.listener, flags) else { return Ok(()) };
-            sockopt::set_tcp_nodelay(&socket, true)?;
+            sockopt::set_tcp_nodelay(&socket, true).ok();
             let place = self.free.pop().unwrap_or_else(|| {
                 self.pairs.push(None);
                 self.pairs.len() - 1
@@ -137,7 +142,7 @@ impl Floor {
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
         sockopt::set_tcp_nodelay(&socket, true)?;
         match connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
-            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+            Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
         pair.dial(socket).watch(&self.epoll, EventFlags::OUT)?;

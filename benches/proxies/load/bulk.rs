@@ -61,7 +61,7 @@ impl Bulk {
 
     fn run(self, target: &Target, shared: &Shared) -> io::Result<()> {
         let port = match self {
-            Self::Down | Self::Up => target.plain.first().copied().unwrap_or_default(),
+            Self::Down | Self::Up => target.opaque.first().copied().unwrap_or_default(),
             Self::Tls => target.tls,
         };
         let mut stream = tunnel(target, port)?;

@@ -49,10 +49,7 @@ pub(crate) struct Client {
 /// Longer than anything takes that is done.
 const DONE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Origins behind one name that new connections are spread over, so that ports don't run out.
-const SPREAD: usize = 8;
-
-/// Loopback addresses that clients have, for the same reason.
+/// Loopback addresses that clients have, so that their ports don't run out.
 const ADDRESSES: usize = 32;
 
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
@@ -62,10 +59,12 @@ impl Client {
     pub(crate) fn new(target: &Arc<Target>, deed: Deed, number: usize) -> Self {
         let host = &target.host;
         let requests = match deed {
-            Deed::Connect => connects(target),
+            Deed::Connect => {
+                target.opaque.iter().map(|port| connect_request(host, *port)).collect()
+            }
             Deed::Denied => vec![connect_request("denied.test", 443)],
             Deed::Request { origins } => target
-                .plain
+                .http
                 .iter()
                 .take(origins)
                 .map(|port| {
@@ -73,7 +72,7 @@ impl Client {
                         .into_bytes()
                 })
                 .collect(),
-            Deed::Upload { bytes } => target.plain.iter().take(1).map(|port| {
+            Deed::Upload { bytes } => target.http.iter().take(1).map(|port| {
                 let mut request = format!(
                     "PUT http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {bytes}\r\n\r\n"
                 )
@@ -155,12 +154,6 @@ impl Client {
             }
         }
     }
-}
-
-/// A CONNECT to each of the origins.
-fn connects(target: &Target) -> Vec<Vec<u8>> {
-    let ports = target.plain.iter().take(SPREAD);
-    ports.map(|port| connect_request(&target.host, *port)).collect()
 }
 
 pub(crate) fn connect_request(host: &str, port: u16) -> Vec<u8> {

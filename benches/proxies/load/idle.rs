@@ -20,7 +20,7 @@ use super::{
 const OPENERS: usize = 16;
 
 /// Slow proxies get as far as they get.
-const OPENED_WITHIN: Duration = Duration::from_secs(30);
+const OPENED_WITHIN: Duration = Duration::from_secs(15);
 
 /// Opens so many tunnels, through each of which a hello and its answer have gone.
 pub(crate) async fn open(

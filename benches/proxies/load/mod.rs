@@ -23,7 +23,9 @@ pub(crate) struct Target {
     pub(crate) proxy: SocketAddr,
     /// What origins are called.
     pub(crate) host: String,
-    pub(crate) plain: Vec<u16>,
+    /// Ports for requests, and for tunnels.
+    pub(crate) http: Vec<u16>,
+    pub(crate) opaque: Vec<u16>,
     pub(crate) tls: u16,
     pub(crate) trust: Arc<ClientConfig>,
     /// A ClientHello for that host.

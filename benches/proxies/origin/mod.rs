@@ -15,18 +15,23 @@ use std::{
 pub(crate) use self::plain::{FLIGHT, SINK, SOURCE};
 use super::world::Ports;
 
-/// Ports that speak plainly: as many origins, where many are asked for.
-const PLAIN: usize = 64;
+/// Ports for requests: as many origins, where many are asked for.
+const HTTP: usize = 64;
+
+/// Ports for tunnels, so many that those of clients don't run out.
+const OPAQUE: usize = 8;
 
 /// Serves until standard input ends, and first says on standard output where.
 pub(crate) fn serve(dir: &Path) -> io::Result<()> {
     super::machine::raise_descriptors()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut ports = Ports { plain: Vec::new(), tls: 0, dns: names::start().await? };
-        for _ in 0..PLAIN {
+        let dns = names::start().await?;
+        let mut ports = Ports { http: Vec::new(), opaque: Vec::new(), tls: 0, dns };
+        for number in 0..HTTP + OPAQUE {
             let (port, listeners) = listen()?;
-            ports.plain.push(port);
+            let kind = if number < HTTP { &mut ports.http } else { &mut ports.opaque };
+            kind.push(port);
             for listener in listeners {
                 tokio::spawn(plain::serve(tokio::net::TcpListener::from_std(listener)?));
             }
