@@ -34,6 +34,7 @@ mod reference;
 mod report;
 mod running;
 mod table;
+mod taking;
 mod world;
 
 use std::{io, process::ExitCode};

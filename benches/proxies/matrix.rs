@@ -14,12 +14,13 @@ use super::{
     installed::Installed,
     load::Target,
     machine::{Machine, raise_descriptors},
-    measure::{Figures, Measure},
+    measure::Measure,
     options::Options,
     process::{Tree, machine_time},
     report::{Cell, Report},
     running::Running,
     table,
+    taking::Figures,
     world::World,
 };
 

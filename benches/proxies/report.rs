@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::{
     installed::Installed,
     machine::Machine,
-    measure::{Figures, Measure, Quantity},
+    measure::{Measure, Quantity},
     options::Options,
+    taking::Figures,
 };
 
 #[derive(Debug, Serialize)]
