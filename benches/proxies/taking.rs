@@ -35,6 +35,9 @@ enum Kind {
 const SETTLE: Duration = Duration::from_millis(20);
 const REST: Duration = Duration::from_millis(500);
 
+/// How long wake-ups are counted: longer than a timer takes that goes off once a second.
+const WATCH: Duration = Duration::from_secs(3);
+
 /// Connections that are opened before memory of idle tunnels is measured: what is made once is made.
 const FIRST: usize = 50;
 
@@ -92,7 +95,7 @@ impl Measure {
                 let base = tree().resident() as f64 / f64::from(1 << 20);
                 Ok(Figures { numbers: vec![(Quantity::Base, base)], ..Figures::default() })
             }
-            Kind::Idle { tunnels } => idle_tunnels(target, tree, tunnels, during).await,
+            Kind::Idle { tunnels } => idle_tunnels(target, tree, tunnels).await,
         }
     }
 
@@ -177,7 +180,6 @@ async fn idle_tunnels(
     target: &Arc<Target>,
     tree: &dyn Fn() -> Tree,
     tunnels: usize,
-    during: Duration,
 ) -> io::Result<Figures> {
     drop(idle::open(target, FIRST).await?);
     sleep(REST).await;
@@ -188,7 +190,7 @@ async fn idle_tunnels(
     let added = tree.proportional().saturating_sub(before);
     let switches = tree.switches();
     let begun = Instant::now();
-    sleep(during).await;
+    sleep(WATCH).await;
     let wake_ups = tree.switches().saturating_sub(switches) as f64 / begun.elapsed().as_secs_f64();
     // A peer that has closed some of them meanwhile would look thrifty.
     let mut byte = [0];
