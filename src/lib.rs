@@ -31,7 +31,7 @@
 //! so. Foreign crates have a home each: clap in `cli`, hickory in `dns`, psl and idna behind
 //! `policy` and `net`, landlock and seccompiler in `confine`, globset in `cli::bench`. Some have
 //! two: toml (`policy::document` with `policy::lift`, `settings::file`), hyper (`proxy` for clients,
-//! `upstream` for origins), rustix (`confine`, `source::trust`) and regex-automata
+//! `upstream` for origins), rustix (`confine`, `source::trust`, `proxy::pipes`) and regex-automata
 //! (`policy::automaton`, and `cli::bench` to compare with). `unsafe` is denied but in two places:
 //! `confine::trap`, for the result of a refused system call, and `net::block`, for SSE2.
 //!
@@ -58,7 +58,7 @@
 //!
 //! `main.rs` → `cli/serve.rs` → `app/open.rs` → `proxy/listener.rs` → `proxy/connection.rs` →
 //! `proxy/connect.rs` → `proxy/admit.rs` → `policy/evaluate.rs` → `upstream/dial.rs` →
-//! `proxy/tunnel.rs`.
+//! `proxy/tunnel.rs`. Beside it: `proxy/workers.rs`, the threads, and `proxy/pump.rs`, the bytes.
 
 pub mod app;
 pub mod cli;

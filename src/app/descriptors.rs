@@ -4,12 +4,14 @@
 //! limit is an answer too. What somebody asked for is kept, with a warning if it does not fit: then
 //! it is the system that turns clients away, and not a place that we know of.
 
+#[cfg(unix)]
+use crate::proxy::Pipes;
 use crate::settings::{Asked, Limits};
 
-/// What is open beside connections, at most: standard streams, policy, audit, the runtime's own,
-/// DNS sockets, connections that are turned away.
+/// What is open beside connections, at most: standard streams, policy, audit, the runtimes' own,
+/// pipes, DNS sockets, connections that are turned away.
 #[cfg(unix)]
-const OTHERS: u64 = 512;
+const OTHERS: u64 = 512 + Pipes::DESCRIPTORS;
 
 /// What limits mean for a process with so many descriptors.
 #[cfg(unix)]
@@ -108,9 +110,9 @@ mod tests {
     #[test]
     fn what_nobody_asked_for_is_lowered() {
         assert_eq!(fitted("", 1_048_576), (10_000, 1_024, Fit::All));
-        assert_eq!(fitted("", 21_536), (10_000, 1_024, Fit::All));
-        assert_eq!(fitted("", 20_000), (9_232, 1_024, Fit::Lowered));
-        assert_eq!(fitted("", 4_096), (1_568, 448, Fit::Lowered));
+        assert_eq!(fitted("", 21_664), (10_000, 1_024, Fit::All));
+        assert_eq!(fitted("", 20_000), (9_168, 1_024, Fit::Lowered));
+        assert_eq!(fitted("", 4_096), (1_512, 432, Fit::Lowered));
         assert_eq!(fitted("", 1_024), (336, 96, Fit::Lowered));
         assert_eq!(fitted("", 64), (21, 6, Fit::Lowered));
     }
@@ -118,13 +120,13 @@ mod tests {
     #[test]
     fn what_somebody_asked_for_is_kept() {
         let connections = "[limits]\nconnections = 1000";
-        assert_eq!(fitted(connections, 3_536), (1_000, 1_024, Fit::All));
-        assert_eq!(fitted(connections, 2_600), (1_000, 88, Fit::Lowered));
-        assert_eq!(fitted(connections, 2_500), (1_000, 1, Fit::TooFew(2_513)));
+        assert_eq!(fitted(connections, 3_664), (1_000, 1_024, Fit::All));
+        assert_eq!(fitted(connections, 2_728), (1_000, 88, Fit::Lowered));
+        assert_eq!(fitted(connections, 2_500), (1_000, 1, Fit::TooFew(2_626)));
         let idle = "[limits]\nidle_origins = 500";
         assert_eq!(fitted(idle, 2_048), (518, 500, Fit::Lowered));
         assert_eq!(fitted(idle, 300), (1, 500, Fit::TooFew(577)));
         let both = "[limits]\nconnections = 10000\nidle_origins = 1024";
-        assert_eq!(fitted(both, 20_000), (10_000, 1_024, Fit::TooFew(21_536)));
+        assert_eq!(fitted(both, 20_000), (10_000, 1_024, Fit::TooFew(21_664)));
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct TakenPipe<'a>(Infallible, PhantomData<&'a ()>);
 
 impl Pipes {
     /// Descriptors that pipes may use.
-    pub const DESCRIPTORS: usize = 0;
+    pub const DESCRIPTORS: u64 = 0;
 
     /// None, whatever is wanted.
     #[must_use]

@@ -54,8 +54,8 @@ const PIPE_BYTES: usize = 512 << 10;
 const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 
 impl Pipes {
-    /// Descriptors that pipes may use.
-    pub const DESCRIPTORS: usize = 2 * PIPES;
+    /// Descriptors that pipes may use: each has two ends.
+    pub const DESCRIPTORS: u64 = 128;
 
     /// None yet. `usable`: whether there are to be any.
     #[must_use]

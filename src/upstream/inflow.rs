@@ -41,4 +41,7 @@ pub fn pass(held: &mut BytesMut, cleared: &mut usize, out: &mut ReadBuf<'_>) {
     out.put_slice(held.get(..length).unwrap_or_default());
     held.advance(length);
     *cleared -= length;
+    if held.is_empty() {
+        *held = BytesMut::new();
+    }
 }
