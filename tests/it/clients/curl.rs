@@ -105,10 +105,13 @@ async fn curl_verbose_shows_why_a_connect_is_refused() {
         let finished = run(command).await.failed();
         assert_eq!(finished.text(), "403 000");
         let lines: Vec<&str> = finished.stderr.lines().map(str::trim_end).collect();
-        let shows = |line: &str| lines.iter().any(|shown| shown.eq_ignore_ascii_case(line));
+        // On a slow machine a line begins with what is left of curl's progress meter.
+        let shows = |line: &str| {
+            lines.iter().any(|shown| shown.to_lowercase().ends_with(&line.to_lowercase()))
+        };
         assert!(shows(&format!("< HTTP/1.1 403 {phrase}")), "{}", finished.stderr);
         assert!(shows(&format!("< x-proxy-error: {error}")), "{}", finished.stderr);
-        let status = lines.iter().find(|line| line.to_lowercase().starts_with("< proxy-status: "));
+        let status = lines.iter().find(|line| line.to_lowercase().contains("< proxy-status: "));
         assert!(status.is_some_and(|line| line.contains(phrase)), "{}", finished.stderr);
         stage.refused(host, "https_connect").await;
     }
