@@ -338,7 +338,9 @@ async fn linger(client: &mut TcpStream) {
 mod tests {
     use super::*;
 
-    fn size_of_future<F>(_: fn(Tunnel, std::future::Ready<Option<(Leg, Leg)>>) -> F) -> usize {
+    type Legs = std::future::Ready<Option<(Leg, Leg)>>;
+
+    fn size_of_future<F>(_: fn(Tunnel, Legs) -> F) -> usize {
         size_of::<F>()
     }
 

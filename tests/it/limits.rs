@@ -88,7 +88,7 @@ async fn a_head_that_began_and_does_not_end_is_answered_408() {
         assert_eq!(answer.field("connection"), Some("close"));
         assert_eq!(rest(&mut stream).await, b"");
     }
-    assert_eq!(counted(&proxy, "timeouts", "request_head").await, 2);
+    eventually_counted(&proxy, "timeouts", "request_head", 2).await;
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn an_idle_client_is_closed_without_a_word() {
     kept.write_all(&get("a.test", origin.port())).await.unwrap();
     assert_eq!(read_answer(&mut kept).await.status, 200);
     assert_eq!(rest(&mut kept).await, b"");
-    assert_eq!(counted(&proxy, "timeouts", "idle_client").await, 2);
+    eventually_counted(&proxy, "timeouts", "idle_client", 2).await;
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn beyond_the_tunnels_connect_is_refused_and_recorded() {
         assert_limited(&answer, "tunnels");
         assert_eq!(answer.field("connection"), Some("close"));
     }
-    assert_eq!(counted(&proxy, "limits", "tunnels").await, 2);
+    eventually_counted(&proxy, "limits", "tunnels", 2).await;
     let ends = proxy.audit(2, |record| record["exeat.ending"] == "limit_reached").await;
     assert_eq!(ends.len(), 2);
     // A refusal of the policy is one, also when all is full.
@@ -235,7 +235,7 @@ async fn beyond_the_requests_there_is_still_health() {
         second.write_all(&request).await.unwrap();
         assert_limited(&read_answer(&mut second).await, "requests");
     }
-    assert_eq!(counted(&proxy, "limits", "requests").await, 2);
+    eventually_counted(&proxy, "limits", "requests", 2).await;
     let refused = proxy.audit(2, |record| record["network.policy.reason"] == "limit_reached").await;
     assert_eq!(refused[0]["network.policy.source"], "proxy_state");
     // Its place is taken to the end of the answer.
@@ -291,8 +291,8 @@ async fn beyond_the_lookups_what_is_known_is_still_served() {
     assert_eq!(answer.status, 504);
     assert!(answer.field("proxy-status").unwrap().contains("error=dns_timeout"));
     assert_eq!(exchange(proxy.address, &get("other.test", origin.port())).await.status, 200);
-    assert_eq!(counted(&proxy, "limits", "lookups").await, 1);
-    assert_eq!(counted(&proxy, "timeouts", "dns").await, 1);
+    eventually_counted(&proxy, "limits", "lookups", 1).await;
+    eventually_counted(&proxy, "timeouts", "dns", 1).await;
 }
 
 /// A socket whose queue is full: on Linux, attempts to connect to it wait for ever.
@@ -319,8 +319,8 @@ async fn beyond_the_dials_nobody_waits_for_another() {
     assert_limited(&limited, "dials");
     assert_eq!(late.status, 504);
     assert!(late.field("proxy-status").unwrap().contains("error=connection_timeout"));
-    assert_eq!(counted(&proxy, "limits", "dials").await, 1);
-    assert_eq!(counted(&proxy, "timeouts", "connect").await, 1);
+    eventually_counted(&proxy, "limits", "dials", 1).await;
+    eventually_counted(&proxy, "timeouts", "connect", 1).await;
 }
 
 #[tokio::test]
@@ -334,7 +334,7 @@ async fn tunnels_that_stand_still_and_hellos_that_do_not_come_are_counted() {
     let mut slow = connect_tunnel(proxy.address, &authority).await;
     slow.write_all(b"\x16\x03\x01").await.unwrap();
     assert_eq!(rest(&mut slow).await, b"");
-    assert_eq!(counted(&proxy, "timeouts", "first_bytes").await, 1);
+    eventually_counted(&proxy, "timeouts", "first_bytes", 1).await;
     let mut still = connect_tunnel(proxy.address, &authority).await;
     assert_eq!(rest(&mut still).await, b"");
     eventually_counted(&proxy, "timeouts", "idle", 1).await;

@@ -119,6 +119,7 @@ async fn start(setting: &str) -> (RawOrigin, Proxy) {
 }
 
 /// A tunnel whose client takes little at a time.
+#[expect(clippy::disallowed_methods, reason = "a client dials its proxy without a permit")]
 async fn slow_tunnel(proxy: SocketAddr, port: u16) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(128 << 10).unwrap();
