@@ -4,6 +4,7 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod check;
+mod diff;
 mod health;
 mod policy;
 mod preset;
@@ -35,6 +36,8 @@ enum Command {
     Serve(serve::Serve),
     /// Say what the policy decides about targets, without any network access
     Check(check::Check),
+    /// Say what changes from one policy file to another: keys, rules, hosts that gain or lose leave
+    Diff(diff::Diff),
     /// Check policy files: everything wrong with them, and what looks wrong
     Validate(validate::Validate),
     /// List the presets, or print one as TOML
@@ -87,6 +90,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Check(check) => environment().map(|environment| check.run(environment)),
         #[cfg(feature = "bench")]
         Command::Bench(bench) => environment().map(|environment| bench.run(environment)),
+        Command::Diff(diff) => Ok(diff.run()),
         Command::Validate(validate) => Ok(validate.run()),
         Command::Preset(preset) => Ok(preset.run()),
         Command::Health(health) => environment().map(|environment| health.run(&environment)),

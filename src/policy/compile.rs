@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    List, Pattern, PatternError, Problem, RuleId, Rules, Ruleset, Shape, Source,
+    List, Pattern, PatternError, Problem, RuleId, Rules, Ruleset, Shape, Source, Switch,
     addresses::Addresses,
     document::{self, Network, shorten},
     problems::Problems,
@@ -88,11 +88,22 @@ pub(super) fn compile(
         allow_local_binding: network.allow_local_binding,
         allow_non_loopback_proxy: network.allow_non_loopback_proxy,
         http_port: network.http_port,
+        switches: switches(network, text),
         source: Arc::clone(source),
         allow_line: network.allow_at.map(|at| Lines::new(text).line(at)),
         rules,
         table,
     })
+}
+
+fn switches(network: &Network, text: &str) -> Vec<Switch> {
+    let mut lines = Lines::new(text);
+    let mut switch = |written: &document::Written| Switch {
+        key: written.key,
+        value: written.value.clone(),
+        line: lines.line(written.at),
+    };
+    network.switches.iter().map(&mut switch).collect()
 }
 
 fn compile_rules(

@@ -4,7 +4,10 @@
 //! after DNS and for every address, denied and local again. Every way into the proxy and `exeat
 //! check` ask here, so a checker and an enforcer cannot disagree.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{
     Denial, Egress, List, Permit, Reason, Rule, RuleId, Ruleset, VettedAddress,
@@ -125,6 +128,18 @@ impl Policy {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The ports that allows about the host are narrowed to, as far as they have a say.
+    pub(super) fn ports_about(&self, host: &Host) -> BTreeSet<Port> {
+        let Ruleset { table, rules, .. } = &self.ruleset;
+        let verdict = match host {
+            Host::Name(name) => table.lookup(rules, name),
+            Host::Ip(_) => table.everywhere(),
+        };
+        let mut ports = BTreeSet::new();
+        self.each_allow(host, verdict, |candidate| ports.extend(candidate.port));
+        ports
     }
 
     /// The whole order of a decision, `verdict` being what the table says. For nearly every name

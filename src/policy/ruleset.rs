@@ -16,12 +16,25 @@ pub struct Ruleset {
     pub allow_non_loopback_proxy: Option<bool>,
     /// `http_port`.
     pub http_port: Option<Port>,
+    /// Every key that is no list of domains, as it is written.
+    pub switches: Vec<Switch>,
     /// The file they come from.
     pub source: Arc<Source>,
     /// The line of the list of allows, to point at when nothing in it matches.
     pub allow_line: Option<usize>,
     pub(super) rules: Rules,
     pub(super) table: Table,
+}
+
+/// A key of the table that is no list of domains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Switch {
+    /// Its name; of sockets always `unix_sockets`.
+    pub key: &'static str,
+    /// What it is set to, in one spelling.
+    pub value: String,
+    /// On which line, from 1.
+    pub line: usize,
 }
 
 /// More rules than a policy can hold.

@@ -20,6 +20,7 @@ mod clients;
 #[cfg(target_os = "linux")]
 mod confine;
 mod connect;
+mod diff;
 mod dns_rebinding;
 mod forward;
 mod hellos;

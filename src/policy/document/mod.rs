@@ -38,10 +38,20 @@ pub(super) struct Network {
     pub(super) allow_local_binding: Option<bool>,
     pub(super) allow_non_loopback_proxy: Option<bool>,
     pub(super) http_port: Option<Port>,
+    /// Every key that is no list of domains, to be compared.
+    pub(super) switches: Vec<Written>,
     /// In the order of the file.
     pub(super) entries: Vec<Entries>,
     /// Where the list of allows begins, to point at when nothing in it matches.
     pub(super) allow_at: Option<usize>,
+}
+
+/// A key with its value, in one spelling.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) key: &'static str,
+    pub(super) value: String,
+    pub(super) at: usize,
 }
 
 /// Patterns that stand together, under one key.

@@ -9,7 +9,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Entries, Entry, Network, shorten};
+use super::{Entries, Entry, Network, Written, shorten};
 use crate::{
     net::Port,
     policy::{
@@ -40,6 +40,7 @@ impl Reader<'_> {
         self.shapes(&entries, "unix_sockets", &["allow_unix_sockets"]);
         for (key, value) in &entries {
             let at = key.span().start;
+            network.switches.extend(switch(key, value));
             match key.get_ref().as_ref() {
                 "enabled" => network.enabled = self.boolean(key, value),
                 "allow_local_binding" => network.allow_local_binding = self.boolean(key, value),
@@ -234,6 +235,39 @@ impl Reader<'_> {
             format!("`{key}` must be {expected}, not {}", article(value.get_ref().type_str())),
         ));
     }
+}
+
+/// A key that is no list of domains, with its value in one spelling.
+fn switch(key: &Key<'_>, value: &Value<'_>) -> Option<Written> {
+    let known = keys::KEYS.iter().find(|known| **known == key.get_ref())?;
+    let (name, text) = match (*known, value.get_ref()) {
+        ("allowed_domains" | "denied_domains" | "domains", _) => return None,
+        (known, DeValue::Boolean(boolean)) => (known, boolean.to_string()),
+        (known, DeValue::Integer(integer)) => {
+            let number = u16::from_str_radix(integer.as_str(), integer.radix()).ok()?;
+            (known, number.to_string())
+        }
+        (_, DeValue::Array(paths)) => {
+            let path = |item: &Value<'_>| Some(format!("{} = allow", item.get_ref().as_str()?));
+            ("unix_sockets", sorted(paths.iter().filter_map(path).collect()))
+        }
+        (_, DeValue::Table(paths)) => {
+            let path = |(path, verdict): (&Key<'_>, &Value<'_>)| {
+                // `none` is how older files say deny.
+                let allows = verdict.get_ref().as_str()? == "allow";
+                let word = if allows { "allow" } else { "deny" };
+                Some(format!("{} = {word}", path.get_ref()))
+            };
+            ("unix_sockets", sorted(paths.iter().filter_map(path).collect()))
+        }
+        (_, DeValue::String(_) | DeValue::Float(_) | DeValue::Datetime(_)) => return None,
+    };
+    Some(Written { key: name, value: text, at: key.span().start })
+}
+
+fn sorted(mut words: Vec<String>) -> String {
+    words.sort();
+    words.join(", ")
 }
 
 fn wrong_verdict(table: &str, key: &Key<'_>, word: &str, verdict: &Value<'_>) -> Problem {

@@ -6,9 +6,12 @@
 //! anything at all is matched is for [`Glob::name`] and [`Glob::matches_an_address`] to say.
 
 mod address;
+mod common;
 mod name;
 
 use std::fmt;
+
+pub(super) use common::name_of_both;
 
 /// A pattern with wildcards inside a label, in canonical (lower-case, A-label) form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
