@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Pattern, Rules, Shape,
-    glob::{Glob, name_of_both},
+    glob::{Glob, are_apart, name_of_both},
 };
 use crate::net::{DnsName, Host};
 
@@ -61,7 +61,7 @@ impl Witnesses {
         for one in changed {
             let with_globs = globs.iter().filter(|other| *other != one).cloned();
             let with_all = all().filter(|other| is_name_glob(one) && !is_name_glob(other));
-            for other in with_globs.chain(with_all) {
+            for other in with_globs.chain(with_all).filter(|other| !are_apart(one, other)) {
                 pairs += 1;
                 if pairs > MAX_PAIRS {
                     witnesses.left_out += 1;

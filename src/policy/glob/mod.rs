@@ -11,7 +11,7 @@ mod name;
 
 use std::fmt;
 
-pub(super) use common::name_of_both;
+pub(super) use common::{are_apart, name_of_both};
 
 /// A pattern with wildcards inside a label, in canonical (lower-case, A-label) form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
