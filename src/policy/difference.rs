@@ -103,7 +103,8 @@ impl Difference {
         let mut told = BTreeSet::new();
         leave.retain(|LeaveChange { authority, ports, stands_for, change, .. }| {
             let port = (*ports == Ports::One).then_some(authority.port);
-            *stands_for == Witness::Host || told.insert((stands_for.to_string(), *change, port))
+            *stands_for == Witness::Host
+                || told.insert((stands_for.to_string(), *change, *ports, port))
         });
         Self {
             switches: switch_changes(&old.ruleset().switches, &new.ruleset().switches),

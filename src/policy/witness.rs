@@ -60,8 +60,10 @@ impl Witnesses {
         let mut pairs = 0;
         for one in changed {
             let with_globs = globs.iter().filter(|other| *other != one).cloned();
-            let with_all = all().filter(|other| is_name_glob(one) && !is_name_glob(other));
-            for other in with_globs.chain(with_all).filter(|other| !are_apart(one, other)) {
+            let rest = is_name_glob(one).then(|| all().filter(|other| !is_name_glob(other)));
+            for other in
+                with_globs.chain(rest.into_iter().flatten()).filter(|other| !are_apart(one, other))
+            {
                 pairs += 1;
                 if pairs > MAX_PAIRS {
                     witnesses.left_out += 1;
