@@ -25,7 +25,7 @@ pub use self::open::{Opened, StartError};
 use self::reload::Reloader;
 use crate::{
     observe::AuditEnd,
-    policy::{Egress, Policy, Problem},
+    policy::{Egress, Mode, Policy, Problem},
     proxy::{Context, Workers},
     source::{self, PolicySource, Snapshot},
 };
@@ -61,6 +61,12 @@ impl App {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What happens to hosts that no rule speaks about.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.egress.mode
     }
 
     /// The policy it starts with, in one line: where from, and how many rules.

@@ -158,7 +158,11 @@ fn check_one(
 ) -> io::Result<bool> {
     let outcome = parse(target).map(|authority| {
         let decided = match policy.decide(&authority) {
-            Ok(permit) => policy.rule(permit.rule()).ok_or((Reason::NotAllowed, None)),
+            // A checker enforces: every permit of its policy is given by a rule.
+            Ok(permit) => {
+                let rule = permit.rule().and_then(|rule| policy.rule(rule));
+                rule.ok_or((Reason::NotAllowed, None))
+            }
             Err(denial) => Err((denial.reason, denial.rule.and_then(|rule| policy.rule(rule)))),
         };
         (authority, decided)

@@ -13,7 +13,7 @@ use super::{Exit, complain, policy::show_rejected};
 use crate::{
     app::random_seed,
     policy::{
-        Denial, Difference, Egress, LeaveChange, List, Policy, RuleChange, RuleId, Source,
+        Denial, Difference, Egress, Leave, LeaveChange, List, Policy, RuleChange, RuleId, Source,
         SwitchChange, Witness,
     },
     requirements::{self, Layer},
@@ -249,23 +249,23 @@ fn stands_for(change: &LeaveChange) -> Option<String> {
     }
 }
 
-fn words(policy: &Policy, verdict: Result<RuleId, Denial>) -> String {
+fn words(policy: &Policy, verdict: Result<Leave, Denial>) -> String {
     let by = |rule| {
         place(policy, rule).map_or_else(String::new, |rule| {
             format!(" by {} ({}:{})", rule.pattern, rule.file, rule.line)
         })
     };
     match verdict {
-        Ok(rule) => format!("allowed{}", by(rule)),
+        Ok(leave) => format!("allowed{}", leave.rule().map_or_else(String::new, by)),
         Err(Denial { reason, rule }) => {
             format!("{}{}", reason.as_str(), rule.map_or_else(String::new, by))
         }
     }
 }
 
-fn verdict(policy: &Policy, verdict: Result<RuleId, Denial>) -> ReportVerdict<'_> {
+fn verdict(policy: &Policy, verdict: Result<Leave, Denial>) -> ReportVerdict<'_> {
     let (decision, reason, rule) = match verdict {
-        Ok(rule) => ("allow", "allow", Some(rule)),
+        Ok(leave) => ("allow", "allow", leave.rule()),
         Err(Denial { reason, rule }) => ("deny", reason.as_str(), rule),
     };
     ReportVerdict { decision, reason, rule: rule.and_then(|rule| place(policy, rule)) }

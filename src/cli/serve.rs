@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZero, path::Path, sync::Arc, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::{runtime::Builder, sync::Notify};
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     app::{Opened, StartError},
     observe::start_log,
+    policy::Mode,
     settings::{Confine, Environment, Flags, Permissions, Settings, parse_duration},
     source::SYSTEM_FILE,
 };
@@ -37,6 +38,10 @@ pub(super) struct Serve {
     /// Where audit records go: stdout, stderr, off or a file [default: `$EXEAT_AUDIT`, then stdout]
     #[arg(long, value_name = "TARGET")]
     audit: Option<String>,
+    /// `observe` lets through and records hosts that no rule speaks about, so that `exeat suggest`
+    /// can say what a policy would have to allow. Only what is denied or local is still refused
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = ModeArg::Enforce)]
+    mode: ModeArg,
     /// How long work in progress may take after SIGTERM or SIGINT [default: `$EXEAT_DRAIN`, then
     /// 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -47,6 +52,13 @@ pub(super) struct Serve {
     /// Keep all rights of the user, instead of giving up what a proxy does not need
     #[arg(long)]
     no_confine: bool,
+}
+
+/// `--mode`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ModeArg {
+    Enforce,
+    Observe,
 }
 
 impl Serve {
@@ -91,6 +103,10 @@ impl Serve {
             listen: self.listen,
             allow_non_loopback: self.allow_non_loopback,
             audit: self.audit,
+            mode: match self.mode {
+                ModeArg::Enforce => Mode::Enforce,
+                ModeArg::Observe => Mode::Observe,
+            },
             drain: self.drain,
             insecure_policy_permissions: self.insecure_policy_permissions,
             no_confine: self.no_confine,
@@ -117,8 +133,18 @@ async fn serve(opened: Opened, threads: NonZero<usize>) -> Exit {
     let (warnings, text) = app.warnings();
     show(warnings, &text, app.policy_name());
     let lowered = app.lowered_limits().map_or_else(String::new, |limits| format!("; {limits}"));
+    let observes = match app.mode() {
+        Mode::Enforce => "",
+        Mode::Observe => {
+            say(
+                "exeat: OBSERVE MODE: hosts that no rule speaks about are let through and recorded \
+                 (`network.policy.override`), not refused; agents can reach nearly everything",
+            );
+            "; OBSERVING, not enforcing"
+        }
+    };
     say(&format!(
-        "exeat: listening on http://{}; {}{lowered}",
+        "exeat: listening on http://{}; {}{lowered}{observes}",
         app.address(),
         app.policy_summary()
     ));

@@ -17,6 +17,8 @@ pub struct Counters {
     pub sni_mismatches: Counter,
     /// System calls that the process was refused, because a proxy never makes them.
     pub calls_refused: Counter,
+    /// Requests let through that no rule allows, because the policy only observes.
+    pub observed: Counter,
     /// Policies taken into force after the first.
     pub reloads: Counter,
     /// Changed policies that could not be read or compiled.

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use super::TimeoutCounters;
 use crate::{
     net::{Authority, DnsName, Host},
-    policy::{Denial, Policy, RuleId},
+    policy::{Denial, Leave, Policy, Reason, RuleId},
 };
 
 /// What a record is about: who asked for what, under which policy.
@@ -106,8 +106,8 @@ pub enum Record {
         at: SystemTime,
         /// About what.
         subject: Arc<Subject>,
-        /// The rule that allowed, or the refusal.
-        verdict: Result<RuleId, Refused>,
+        /// What gave leave, or the refusal.
+        verdict: Result<Leave, Refused>,
     },
     /// What was let through has ended.
     End {
@@ -115,8 +115,8 @@ pub enum Record {
         at: SystemTime,
         /// What it was.
         subject: Arc<Subject>,
-        /// The rule that had allowed it.
-        rule: RuleId,
+        /// What had given it leave.
+        leave: Leave,
         /// How it ended.
         ending: Ending,
         /// The address that was dialled, if one answered.
@@ -156,20 +156,25 @@ impl Record {
         match self {
             Self::Decision { at, subject, verdict } => {
                 let (decision, reason, source, rule) = match verdict {
-                    Ok(rule) => ("allow", "allow", "baseline_policy", Some(*rule)),
+                    Ok(Leave::Rule(rule)) => ("allow", "allow", "baseline_policy", Some(*rule)),
+                    // Let through against the policy, in Codex's words for that.
+                    Ok(Leave::Observed) => {
+                        ("allow", Reason::NotAllowed.as_str(), "observe_mode", None)
+                    }
                     Err(refused) => ("deny", refused.reason, refused.source, refused.rule),
                 };
                 Line {
                     decision: Some(decision),
                     reason: Some(reason),
                     source: Some(source),
+                    overrides: (*verdict == Ok(Leave::Observed)).then_some(true),
                     ..Line::about("exeat.decision", *at, subject, rule)
                 }
             }
             Self::End {
                 at,
                 subject,
-                rule,
+                leave,
                 ending,
                 peer,
                 status,
@@ -191,7 +196,7 @@ impl Record {
                 sent: Some(*sent),
                 received: Some(*received),
                 duration: Some(duration.as_secs_f64()),
-                ..Line::about("exeat.end", *at, subject, Some(*rule))
+                ..Line::about("exeat.end", *at, subject, leave.rule())
             },
             Self::Dropped { at, total } => Line {
                 timestamp: stamp(*at),
@@ -276,6 +281,8 @@ struct Line<'a> {
     reason: Option<&'static str>,
     #[serde(rename = "network.policy.source", skip_serializing_if = "Option::is_none")]
     source: Option<&'static str>,
+    #[serde(rename = "network.policy.override", skip_serializing_if = "Option::is_none")]
+    overrides: Option<bool>,
     #[serde(rename = "exeat.policy.generation", skip_serializing_if = "Option::is_none")]
     generation: Option<u64>,
     #[serde(rename = "exeat.rule.pattern", skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Audit, Ending, Inside, Record, Refused, Subject};
-use crate::policy::{Denial, RuleId};
+use crate::policy::{Denial, Leave};
 
 /// What has been said so far about one request.
 #[derive(Debug)]
@@ -30,23 +30,23 @@ pub struct Trail {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Nothing recorded yet; the policy's answer by name is known.
-    Asked(RuleId),
+    Asked(Leave),
     /// The decision is recorded, the end is not.
-    Allowed(RuleId),
+    Allowed(Leave),
     /// Everything is recorded.
     Done,
 }
 
 impl Trail {
-    /// Begins the trail of a request that the policy allows by name.
+    /// Begins the trail of a request that the policy lets through by name.
     #[must_use]
-    pub fn begin(audit: Audit, subject: Subject, rule: RuleId, abort: CancellationToken) -> Self {
+    pub fn begin(audit: Audit, subject: Subject, leave: Leave, abort: CancellationToken) -> Self {
         Self {
             audit,
             abort,
             subject: Arc::new(subject),
             begun: Instant::now(),
-            stage: Stage::Asked(rule),
+            stage: Stage::Asked(leave),
             peer: None,
             status: None,
             sent: 0,
@@ -72,9 +72,12 @@ impl Trail {
 
     /// Records that the request is let through, before anything is dialled for it.
     pub fn allowed(&mut self) {
-        if let Stage::Asked(rule) = self.stage {
-            self.decide(Ok(rule));
-            self.stage = Stage::Allowed(rule);
+        if let Stage::Asked(leave) = self.stage {
+            if leave == Leave::Observed {
+                self.audit.counters().observed.increment();
+            }
+            self.decide(Ok(leave));
+            self.stage = Stage::Allowed(leave);
         }
     }
 
@@ -117,13 +120,13 @@ impl Trail {
     /// Records the end; later ends change nothing.
     pub fn end(&mut self, ending: Ending) {
         self.allowed();
-        let Stage::Allowed(rule) = self.stage else { return };
+        let Stage::Allowed(leave) = self.stage else { return };
         self.stage = Stage::Done;
         ending.count(&self.audit.counters().timeouts);
         self.audit.record(Record::End {
             at: SystemTime::now(),
             subject: Arc::clone(&self.subject),
-            rule,
+            leave,
             ending,
             peer: self.peer,
             status: self.status,
@@ -134,7 +137,7 @@ impl Trail {
         });
     }
 
-    fn decide(&self, verdict: Result<RuleId, Refused>) {
+    fn decide(&self, verdict: Result<Leave, Refused>) {
         let subject = Arc::clone(&self.subject);
         self.audit.record(Record::Decision { at: SystemTime::now(), subject, verdict });
     }

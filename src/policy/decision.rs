@@ -9,12 +9,21 @@ use std::net::SocketAddr;
 use super::RuleId;
 use crate::net::Authority;
 
-/// Leave for one destination, given by one rule.
+/// Leave for one destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
     authority: Authority,
-    rule: RuleId,
+    leave: Leave,
     exemption: Exemption,
+}
+
+/// What gives leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// No rule: it would be refused as not allowed, but the policy only observes.
+    Observed,
+    /// A rule that allows it.
+    Rule(RuleId),
 }
 
 /// Whether a permit reaches local addresses.
@@ -56,7 +65,12 @@ pub enum Reason {
 
 impl Permit {
     pub(super) fn new(authority: Authority, rule: RuleId, exemption: Exemption) -> Self {
-        Self { authority, rule, exemption }
+        Self { authority, leave: Leave::Rule(rule), exemption }
+    }
+
+    /// Of a policy that only observes.
+    pub(super) fn observed(authority: Authority) -> Self {
+        Self { authority, leave: Leave::Observed, exemption: Exemption::None }
     }
 
     /// The destination the leave is for.
@@ -65,14 +79,31 @@ impl Permit {
         &self.authority
     }
 
-    /// The rule that gave it.
+    /// What gave it.
     #[must_use]
-    pub fn rule(&self) -> RuleId {
-        self.rule
+    pub fn leave(&self) -> Leave {
+        self.leave
+    }
+
+    /// The rule that gave it, if one did.
+    #[must_use]
+    pub fn rule(&self) -> Option<RuleId> {
+        self.leave.rule()
     }
 
     pub(super) fn exemption(&self) -> Exemption {
         self.exemption
+    }
+}
+
+impl Leave {
+    /// The rule, if it is one.
+    #[must_use]
+    pub fn rule(self) -> Option<RuleId> {
+        match self {
+            Self::Observed => None,
+            Self::Rule(rule) => Some(rule),
+        }
     }
 }
 

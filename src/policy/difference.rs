@@ -7,7 +7,7 @@
 use std::{cmp::Ordering, collections::BTreeSet, fmt};
 
 pub use super::witness::Witness;
-use super::{Denial, List, Pattern, Policy, RuleId, Rules, Switch, witness::Witnesses};
+use super::{Denial, Leave, List, Pattern, Policy, RuleId, Rules, Switch, witness::Witnesses};
 use crate::net::{Authority, Host, Port};
 
 /// Everything in which two policies differ.
@@ -56,10 +56,10 @@ pub struct LeaveChange {
     pub stands_for: Witness,
     /// Which way.
     pub change: Change,
-    /// The rule that let it out, or why it was refused.
-    pub old: Result<RuleId, Denial>,
+    /// What let it out, or why it was refused.
+    pub old: Result<Leave, Denial>,
     /// The same in the new policy.
-    pub new: Result<RuleId, Denial>,
+    pub new: Result<Leave, Denial>,
 }
 
 /// Which way leave changes.
@@ -219,7 +219,7 @@ fn leave_changes(
     let other = other.into_iter().find(|port| !named.contains(port)).unwrap_or(Port::HTTPS);
     let ask = |port: Port, ports: Ports| {
         let authority = Authority { host: host.clone(), port };
-        let decide = |policy: &Policy| policy.decide(&authority).map(|permit| permit.rule());
+        let decide = |policy: &Policy| policy.decide(&authority).map(|permit| permit.leave());
         let (old, new) = (decide(old), decide(new));
         let change = match (&old, &new) {
             (Ok(_), Err(_)) => Change::Loses,

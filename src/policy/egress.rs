@@ -1,6 +1,7 @@
-//! The operator's part of a decision: exceptions for private destinations, and what is ourselves.
+//! The operator's part of a decision: exceptions for private destinations, what is ourselves, and
+//! whether what no rule allows is refused or only noted.
 //!
-//! Comes from `exeat.toml` and the listeners, not from the policy file; a policy that writes
+//! Comes from flags, `exeat.toml` and the listeners, not from the policy file; a policy that writes
 //! `allow_local_binding = false` overrules the exceptions.
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,8 @@ use super::Pattern;
 /// What the operator says about destinations.
 #[derive(Debug, Clone, Default)]
 pub struct Egress {
+    /// What happens to a host that no rule speaks about.
+    pub mode: Mode,
     /// Names that may resolve to private addresses (`[egress] private`).
     pub private_names: Vec<Pattern>,
     /// Ranges that may be dialled although they are private (`[egress] private`).
@@ -22,6 +25,28 @@ pub struct Egress {
     pub listeners: Vec<SocketAddr>,
     /// The addresses of this machine, for listeners on every address.
     pub own_addresses: Vec<IpAddr>,
+}
+
+/// What happens to a host that no rule speaks about. Nothing else depends on it: what is denied,
+/// local or allowed on other ports only is refused in either mode.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It is refused.
+    #[default]
+    Enforce,
+    /// It is let through, and known by its permit: to learn what a policy would have to allow.
+    Observe,
+}
+
+impl Mode {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
 }
 
 impl Egress {

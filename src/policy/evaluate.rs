@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Denial, Egress, List, Permit, Reason, Rule, RuleId, Ruleset, VettedAddress,
+    Denial, Egress, List, Mode, Permit, Reason, Rule, RuleId, Ruleset, VettedAddress,
     addresses::Addresses,
     candidate::Candidate,
     decision::Exemption,
@@ -79,7 +79,7 @@ impl Policy {
         let Ruleset { table, rules, .. } = &self.ruleset;
         match table.lookup(rules, name) {
             Verdict::Deny(rule) => Err(Denial::by_rule(Reason::Denied, rule)),
-            Verdict::Nothing if !name.is_localhost() => Err(Denial::built_in(Reason::NotAllowed)),
+            Verdict::Nothing if !name.is_localhost() => self.not_allowed(authority),
             Verdict::Allow(rule) if !name.is_localhost() => {
                 let host = Host::Name(name.clone());
                 Ok(Permit::new(Authority { host, port: authority.port }, rule, Exemption::None))
@@ -122,6 +122,12 @@ impl Policy {
     #[must_use]
     pub fn ruleset(&self) -> &Ruleset {
         &self.ruleset
+    }
+
+    /// What happens to hosts that no rule speaks about.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.egress.mode
     }
 
     /// Which policy of this process it is, from 1.
@@ -169,7 +175,15 @@ impl Policy {
             Allowing::Nothing if too_wide || locality == Locality::Local => {
                 Err(Denial::built_in(Reason::NotAllowedLocal))
             }
-            Allowing::Nothing => Err(Denial::built_in(Reason::NotAllowed)),
+            Allowing::Nothing => self.not_allowed(authority),
+        }
+    }
+
+    /// What becomes of a host that no rule speaks about.
+    fn not_allowed(&self, authority: &Authority) -> Result<Permit, Denial> {
+        match self.egress.mode {
+            Mode::Enforce => Err(Denial::built_in(Reason::NotAllowed)),
+            Mode::Observe => Ok(Permit::observed(authority.clone())),
         }
     }
 
@@ -418,6 +432,44 @@ mod tests {
     }
 
     #[test]
+    fn observing_lets_through_what_no_rule_speaks_about_and_nothing_else() {
+        let text = "allowed_domains = [\"a.test:8443\", \"*.local\"]\n\
+                    denied_domains = [\"*.b.test\", \"8.8.*\"]";
+        let policies = [Mode::Enforce, Mode::Observe]
+            .map(|mode| policy(text, Egress { mode, ..Egress::default() }));
+        for (target, enforced, observed) in [
+            ("c.test:443", "not_allowed", "allow"),
+            ("9.9.9.9:443", "not_allowed", "allow"),
+            ("intranet:443", "not_allowed", "allow"),
+            ("a.test:443", "port_not_allowed", "port_not_allowed"),
+            ("a.test:8443", "allow", "allow"),
+            ("x.b.test:443", "denied", "denied"),
+            ("8.8.8.8:443", "denied", "denied"),
+            ("localhost:443", "not_allowed_local", "not_allowed_local"),
+            ("10.0.0.1:443", "not_allowed_local", "not_allowed_local"),
+            ("169.254.169.254:80", "not_allowed_local", "not_allowed_local"),
+        ] {
+            assert_eq!(
+                policies.each_ref().map(|policy| verdict(policy, target)),
+                [enforced, observed],
+                "{target}"
+            );
+        }
+        let [_, observing] = &policies;
+        for (address, expected) in [
+            ("1.1.1.1", "allow"),
+            ("8.8.4.4", "denied"),
+            ("10.0.0.1", "not_allowed_local"),
+            ("127.0.0.1", "not_allowed_local"),
+            ("169.254.169.254", "not_allowed_local"),
+        ] {
+            assert_eq!(vet(observing, "c.test:443", address), expected, "{address}");
+        }
+        let off = policy("enabled = false", Egress { mode: Mode::Observe, ..Egress::default() });
+        assert_eq!(verdict(&off, "c.test:443"), "proxy_disabled");
+    }
+
+    #[test]
     fn the_deciding_rule_is_the_most_specific() {
         let policy = policy(
             "allowed_domains = [\"*\", \"**.example.com\", \"*.api.example.com\", \"e*\"]",
@@ -431,7 +483,7 @@ mod tests {
         ] {
             let authority = Authority::parse_connect(target.as_bytes()).unwrap();
             let permit = policy.decide(&authority).unwrap();
-            assert_eq!(policy.rule(permit.rule()).unwrap().pattern.to_string(), pattern);
+            assert_eq!(policy.rule(permit.rule().unwrap()).unwrap().pattern.to_string(), pattern);
         }
     }
 }

@@ -29,10 +29,10 @@ mod ruleset;
 mod table;
 mod witness;
 
-pub use decision::{Denial, Permit, Reason, VettedAddress};
+pub use decision::{Denial, Leave, Permit, Reason, VettedAddress};
 pub use difference::{Change, Difference, LeaveChange, Ports, RuleChange, SwitchChange, Witness};
 pub use document::MAX_BYTES;
-pub use egress::Egress;
+pub use egress::{Egress, Mode};
 pub use evaluate::Policy;
 pub use glob::Glob;
 pub use pattern::{Pattern, PatternError, Shape};

@@ -46,7 +46,7 @@ pub(super) fn admit(
     match policy.decide(authority) {
         Ok(permit) => {
             let abort = context.abort.clone();
-            let trail = Trail::begin(client.audit().clone(), subject, permit.rule(), abort);
+            let trail = Trail::begin(client.audit().clone(), subject, permit.leave(), abort);
             Ok(Admission { policy, permit, trail })
         }
         Err(denial) => {

@@ -21,11 +21,14 @@ pub(super) fn answer(
         return Err(BadRequest::NotProxied);
     }
     let counters = &context.counters;
+    let policy = context.policy();
     let Counters { limits, timeouts, .. } = &**counters;
     let body = json!({
         "status": "ok",
+        "mode": policy.mode().as_str(),
         "policy": {
-            "generation": context.policy().generation(),
+            "generation": policy.generation(),
+            "observed": counters.observed.get(),
             "reloads": counters.reloads.get(),
             "reload_failures": counters.reload_failures.get(),
         },

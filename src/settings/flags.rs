@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use crate::policy::Mode;
+
 /// The flags that `serve` shares with the environment and the settings file.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
@@ -15,6 +17,8 @@ pub struct Flags {
     pub allow_non_loopback: bool,
     /// `--audit stdout|stderr|off|FILE`.
     pub audit: Option<String>,
+    /// `--mode enforce|observe`.
+    pub mode: Mode,
     /// `--drain 30s`.
     pub drain: Option<Duration>,
     /// `--insecure-policy-permissions`.

@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv6Net};
 use super::{Environment, Flags, SettingsFile};
 use crate::{
     net::DnsName,
-    policy::{Egress, Pattern},
+    policy::{Egress, Mode, Pattern},
 };
 
 /// Everything `serve` needs to know, besides the policy.
@@ -24,6 +24,8 @@ pub struct Settings {
     pub permissions: Permissions,
     /// What the process may still do once it runs.
     pub confine: Confine,
+    /// What happens to hosts that no rule speaks about. Only a flag says, where everybody sees it.
+    pub mode: Mode,
     /// Where to listen, and for whom.
     pub listen: Listen,
     /// Names and ranges that may be private (`[egress] private`).
@@ -253,6 +255,7 @@ impl Settings {
                 true => Confine::Unconfined,
                 false => Confine::Confined,
             },
+            mode: flags.mode,
             listen: Listen {
                 http: flags.listen.or(environment.listen).or(file.http),
                 clients: file.clients,
@@ -315,7 +318,8 @@ impl Settings {
     /// The operator's part of a decision, as far as settings say it.
     #[must_use]
     pub fn egress(&self) -> Egress {
-        let mut egress = Egress { nat64: self.dns.nat64.clone(), ..Egress::default() };
+        let nat64 = self.dns.nat64.clone();
+        let mut egress = Egress { mode: self.mode, nat64, ..Egress::default() };
         for exception in &self.private {
             match exception {
                 Private::Name(pattern) => egress.private_names.push(pattern.clone()),

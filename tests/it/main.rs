@@ -29,6 +29,7 @@ mod instructions;
 mod ip_ranges;
 mod limits;
 mod names;
+mod observe;
 mod patterns;
 #[cfg(target_os = "linux")]
 mod permissions;

@@ -371,7 +371,7 @@ impl fmt::Debug for Scene {
 fn served(policy: &Policy, request: &Request) -> Answer {
     let host = parse_host(&request.host);
     match policy.decide(&Authority { host, port: Port::new(request.port).unwrap() }) {
-        Ok(permit) => ("allow", Some(permit.rule())),
+        Ok(permit) => ("allow", permit.rule()),
         Err(denial) => (denial.reason.as_str(), denial.rule),
     }
 }

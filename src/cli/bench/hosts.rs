@@ -160,7 +160,7 @@ fn base_of(pattern: &Pattern, dice: &mut Dice) -> (String, bool) {
 
 fn classify(authority: &Authority, policy: &Policy, anchors: &BTreeSet<Vec<u8>>) -> Class {
     let rule = match policy.decide(authority) {
-        Ok(permit) => Some(permit.rule()),
+        Ok(permit) => permit.rule(),
         Err(denial) => denial.rule,
     };
     let Host::Name(name) = &authority.host else {

@@ -19,7 +19,7 @@ pub fn decide(input: &[u8]) {
             continue;
         }
         let served = match policy.decide(&authority) {
-            Ok(permit) => (None, Some(permit.rule())),
+            Ok(permit) => (None, permit.rule()),
             Err(denial) => (Some(denial.reason), denial.rule),
         };
         assert_eq!(served, expected(&policy, &authority), "{input:?} {authority}");
