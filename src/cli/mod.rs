@@ -10,6 +10,7 @@ mod policy;
 mod preset;
 mod serve;
 mod settings;
+mod suggest;
 mod validate;
 
 use std::{ffi::OsString, io, process::ExitCode};
@@ -38,6 +39,8 @@ enum Command {
     Check(check::Check),
     /// Say what changes from one policy file to another: keys, rules, hosts that gain or lose leave
     Diff(diff::Diff),
+    /// Write the policy that allows what an audit says was asked for
+    Suggest(suggest::Suggest),
     /// Check policy files: everything wrong with them, and what looks wrong
     Validate(validate::Validate),
     /// List the presets, or print one as TOML
@@ -91,6 +94,7 @@ fn dispatch(command: Command) -> Exit {
         #[cfg(feature = "bench")]
         Command::Bench(bench) => environment().map(|environment| bench.run(environment)),
         Command::Diff(diff) => Ok(diff.run()),
+        Command::Suggest(suggest) => Ok(suggest.run()),
         Command::Validate(validate) => Ok(validate.run()),
         Command::Preset(preset) => Ok(preset.run()),
         Command::Health(health) => environment().map(|environment| health.run(&environment)),

@@ -5,12 +5,14 @@
 
 mod audit;
 mod counters;
+mod demand;
 mod log;
 mod record;
 mod trail;
 
 pub use audit::{Audit, AuditEnd, AuditError, AuditOutput};
 pub use counters::{Counter, Counters, LimitCounters, TimeoutCounters};
+pub use demand::Demand;
 pub use log::{LogError, start_log};
 pub use record::{Ending, Inside, Protocol, Record, Refused, Subject};
 pub use trail::Trail;

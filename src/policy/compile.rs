@@ -16,6 +16,7 @@ use super::{
     addresses::Addresses,
     document::{self, Network, shorten},
     problems::Problems,
+    public_suffix::is_public_suffix,
     rules::{Full, Reach, SourceId},
     table::{Finding, Table},
 };
@@ -433,12 +434,6 @@ fn fit_list(entry: &Entry<'_>, pattern: Pattern, problems: &mut Problems) -> Opt
         (List::Allow | List::Deny, _) => {}
     }
     Some(pattern)
-}
-
-/// A top-level domain, or a name under which a provider hands out names (`github.io`).
-fn is_public_suffix(name: &str) -> bool {
-    let suffix = psl::suffix(name.as_bytes());
-    suffix.is_some_and(|suffix| suffix.is_known() && suffix == name.as_bytes())
 }
 
 #[cfg(test)]

@@ -130,6 +130,21 @@ impl Denial {
 }
 
 impl Reason {
+    /// Every one.
+    const ALL: [Self; 5] = [
+        Self::Denied,
+        Self::NotAllowed,
+        Self::NotAllowedLocal,
+        Self::PortNotAllowed,
+        Self::ProxyDisabled,
+    ];
+
+    /// The reason of that word.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
     /// Who decided, in Codex's words.
     #[must_use]
     pub fn decided_by(self) -> &'static str {

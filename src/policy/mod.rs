@@ -21,11 +21,13 @@ mod lift;
 mod pattern;
 mod problem;
 mod problems;
+mod public_suffix;
 pub mod reference;
 mod review;
 mod rule;
 mod rules;
 mod ruleset;
+mod suggestion;
 mod table;
 mod witness;
 
@@ -41,3 +43,4 @@ pub use review::{Outcome, Review};
 pub use rule::{List, Rule, RuleId, Source};
 pub use rules::Rules;
 pub use ruleset::{Ruleset, Switch, TooManyRules};
+pub use suggestion::{Suggestion, suggest};

@@ -108,6 +108,10 @@ impl Pattern {
         Self { port: None, ..self }
     }
 
+    pub(super) fn with_port(self, port: Port) -> Self {
+        Self { port: Some(port), ..self }
+    }
+
     pub(super) fn of(shape: Shape) -> Self {
         Self { shape, port: None }
     }
