@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod diff;
 mod health;
+mod import;
 mod policy;
 mod preset;
 mod serve;
@@ -41,6 +42,8 @@ enum Command {
     Diff(diff::Diff),
     /// Write the policy that allows what an audit says was asked for
     Suggest(suggest::Suggest),
+    /// Translate what another program lets out: settings of srt, squid.conf, a hosts file and others
+    Import(import::Import),
     /// Check policy files: everything wrong with them, and what looks wrong
     Validate(validate::Validate),
     /// List the presets, or print one as TOML
@@ -95,6 +98,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Bench(bench) => environment().map(|environment| bench.run(environment)),
         Command::Diff(diff) => Ok(diff.run()),
         Command::Suggest(suggest) => Ok(suggest.run()),
+        Command::Import(import) => Ok(import.run()),
         Command::Validate(validate) => Ok(validate.run()),
         Command::Preset(preset) => Ok(preset.run()),
         Command::Health(health) => environment().map(|environment| health.run(&environment)),

@@ -25,6 +25,7 @@ mod dns_rebinding;
 mod forward;
 mod hellos;
 mod host_forms;
+mod import;
 mod instructions;
 mod ip_ranges;
 mod limits;
