@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod diff;
+mod generate;
 mod health;
 mod import;
 mod policy;
@@ -51,6 +52,8 @@ enum Command {
     /// Measure what the rules cost, beside other ways to match them
     #[cfg(feature = "bench")]
     Bench(bench::Bench),
+    /// Print completions for shells, or write manual pages
+    Generate(generate::Generate),
     /// Ask a running proxy how it is, for container health checks
     Health(health::Health),
 }
@@ -99,6 +102,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Diff(diff) => Ok(diff.run()),
         Command::Suggest(suggest) => Ok(suggest.run()),
         Command::Import(import) => Ok(import.run()),
+        Command::Generate(generate) => Ok(generate.run()),
         Command::Validate(validate) => Ok(validate.run()),
         Command::Preset(preset) => Ok(preset.run()),
         Command::Health(health) => environment().map(|environment| health.run(&environment)),

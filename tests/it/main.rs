@@ -23,6 +23,7 @@ mod connect;
 mod diff;
 mod dns_rebinding;
 mod forward;
+mod generate;
 mod hellos;
 mod host_forms;
 mod import;
