@@ -54,8 +54,8 @@ impl Witnesses {
     pub(super) fn of(rules: [&Rules; 2], changed: &[Pattern]) -> Self {
         let all = || rules.into_iter().flat_map(|rules| rules.iter().map(|(_, rule)| rule.pattern));
         let globs: BTreeSet<Pattern> = all().filter(is_name_glob).collect();
-        let mut witnesses = Self::default();
-        witnesses.fresh = fresh_labels(all(), if globs.is_empty() { 1 } else { 3 });
+        let fresh = fresh_labels(all(), if globs.is_empty() { 1 } else { 3 });
+        let mut witnesses = Self { fresh, ..Self::default() };
         all().for_each(|pattern| witnesses.add_pattern(&pattern));
         let mut pairs = 0;
         for one in changed {

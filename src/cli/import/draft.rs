@@ -102,9 +102,10 @@ impl Draft {
     }
 
     /// What is to be said, in the order of the file.
-    pub(super) fn remarks(&mut self) -> &[Remark] {
-        self.remarks.sort_by_key(|remark| remark.line);
-        &self.remarks
+    pub(super) fn remarks(&self) -> Vec<&Remark> {
+        let mut remarks: Vec<&Remark> = self.remarks.iter().collect();
+        remarks.sort_by_key(|remark| remark.line);
+        remarks
     }
 
     /// The patterns of a list so far.
@@ -113,7 +114,7 @@ impl Draft {
     }
 
     /// The policy.
-    pub(super) fn to_toml(&mut self, path: &str) -> String {
+    pub(super) fn to_toml(&self, path: &str) -> String {
         let mut text = format!("# What {} says, by `exeat import`.\n", printable(path));
         if self.remarks.is_empty() {
             text.push_str("# Every entry means the same here.\n");
