@@ -41,8 +41,9 @@
 //!    clock, environment, threads or logging.
 //! 2. **No permit, no socket.** The dialer takes a [`policy::Permit`] and
 //!    [`policy::VettedAddress`]es; only `policy` can make either. CONNECT, absolute-form, a second
-//!    request on a kept connection, `exeat check` and `exeat bench` all go through
-//!    [`policy::Policy::decide`].
+//!    request on a kept connection, `exeat check`, `exeat diff` and `exeat bench` all go through
+//!    [`policy::Policy::decide`]. One that only observes gives a permit where no rule speaks about
+//!    a host, and the permit says so.
 //! 3. Host text is parsed once, in `net`. That value is matched, resolved, dialled, compared with
 //!    what a client says first in a tunnel, and logged; text that does not parse is refused, never
 //!    repaired.

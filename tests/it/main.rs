@@ -37,6 +37,8 @@ mod patterns;
 mod permissions;
 mod plain_http;
 mod policy_files;
+#[cfg(target_os = "linux")]
+mod recipes;
 mod reload;
 mod self_test;
 mod smokescreen;
