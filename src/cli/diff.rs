@@ -20,12 +20,8 @@ use crate::{
     source::read_limited,
 };
 
-/// Compares the two files alone: not what `exeat.toml` or a system file would add.
-///
-/// Hosts that stand for all others are put to both policies, by name and without DNS: each pattern
-/// and a name below it, what wildcards overlap in, and one host of each kind that only `*` speaks
-/// about. Exit code 1 says that something differs, even if no host gains or loses leave.
 #[derive(Debug, Args)]
+#[command(after_help = NOTES)]
 pub(super) struct Diff {
     /// One JSON object
     #[arg(long)]
@@ -37,6 +33,13 @@ pub(super) struct Diff {
     #[arg(value_name = "NEW")]
     new: PathBuf,
 }
+
+const NOTES: &str = "The two files are compared alone, without what exeat.toml or a system file \
+    would add. Hosts that stand for all others are put to both policies, by name and without DNS: \
+    each pattern and a name below it, what wildcards overlap in, and one host of each kind that \
+    only `*` speaks about.\n\n\
+    Exit codes: 0 nothing differs, 1 something does, even if no host gains or loses leave, 78 a file \
+    is no policy";
 
 /// Both policies, and what changes.
 struct Compared {

@@ -17,13 +17,8 @@ use crate::{
     policy::{Policy, Reason, Suggestion, suggest},
 };
 
-/// Reads the audit of a proxy that ran with `--mode observe`, or of any other, and prints a
-/// requirements.toml that allows what was let through: exact names; one wildcard only where five or
-/// more names stand side by side, and none over names that belong to many.
-///
-/// What was refused stands in it as comments. Whether any of it should be allowed is for you to
-/// judge: an audit knows what was asked for, not what was needed.
 #[derive(Debug, Args)]
+#[command(after_help = NOTES)]
 pub(super) struct Suggest {
     /// The audit file; `-` reads stdin
     #[arg(long, value_name = "FILE")]
@@ -32,6 +27,13 @@ pub(super) struct Suggest {
     #[arg(long, value_name = "FILE")]
     requirements: Option<PathBuf>,
 }
+
+const NOTES: &str = "Reads the audit of a proxy that ran with `--mode observe`, or of any other, \
+    and prints a requirements.toml that allows what was let through: exact names; one wildcard only \
+    where five or more names stand side by side, and none over names that belong to many. What was \
+    refused stands in it as comments.\n\n\
+    Whether any of it should be allowed is for you to judge: an audit knows what was asked for, not \
+    what was needed.";
 
 /// What an audit comes to, put against a policy.
 struct Answer<'a> {

@@ -35,7 +35,7 @@ fn start(directory: &Path, arguments: &[&str], variables: &[(String, String)]) -
         "/var/log/exeat/audit.jsonl" => directory.join("audit.jsonl").display().to_string(),
         other => other.replace(":3128", ":0"),
     };
-    let mut child = Command::new(env!("CARGO_BIN_EXE_exeat"))
+    let child = Command::new(env!("CARGO_BIN_EXE_exeat"))
         .env_clear()
         // On loopback: a test is nobody else's business.
         .envs(
@@ -48,12 +48,13 @@ fn start(directory: &Path, arguments: &[&str], variables: &[(String, String)]) -
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut started = Started { child, address: String::new() };
+    let stderr = BufReader::new(started.child.stderr.take().unwrap());
     let mut said = String::new();
     for line in stderr.lines().map_while(Result::ok) {
         if let Some((_, rest)) = line.split_once("listening on http://") {
-            let address = rest.split(';').next().unwrap().to_owned();
-            return Started { child, address };
+            rest.split(';').next().unwrap().clone_into(&mut started.address);
+            return started;
         }
         said.push_str(&line);
         said.push('\n');

@@ -27,10 +27,8 @@ use crate::{
     source::read_limited,
 };
 
-/// Prints a requirements.toml. What means something else here, or has no translation, is listed on
-/// stderr and stands in the result as comments. Exit code 1 says that an entry which refuses hosts
-/// has no translation.
 #[derive(Debug, Args)]
+#[command(after_help = NOTES)]
 pub(super) struct Import {
     /// What wrote the file
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -39,6 +37,11 @@ pub(super) struct Import {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
+
+const NOTES: &str = "Prints a requirements.toml. What means something else here, or has no \
+    translation, is listed on stderr and stands in the result as comments.\n\n\
+    Exit codes: 0 done, 1 an entry that refuses hosts has no translation, 78 the file is not what it \
+    was said to be";
 
 /// The programs whose files are read.
 #[derive(Debug, Clone, Copy, ValueEnum)]
