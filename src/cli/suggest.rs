@@ -65,14 +65,20 @@ impl Suggest {
         if demand.odd_lines > 0 {
             say(&format!("exeat: {} lines of {path} are no audit records", demand.odd_lines));
         }
-        let answer = Answer::new(path.to_string(), demand, base.as_ref());
-        match io::stdout().write_all(answer.text().as_bytes()) {
+        let policy = policy_for(path.to_string(), demand, base.as_ref());
+        match io::stdout().write_all(policy.as_bytes()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 complain(&error, Exit::Unavailable)
             }
             Ok(()) | Err(_) => Exit::Success,
         }
     }
+}
+
+/// The policy, as TOML, that allows what was let through; beside `base` only what that does not.
+/// `audit` says where the demand was read from.
+pub(super) fn policy_for(audit: String, demand: Demand, base: Option<&Policy>) -> String {
+    Answer::new(audit, demand, base).text()
 }
 
 impl<'a> Answer<'a> {

@@ -108,10 +108,8 @@ impl Demand {
                 {
                     self.private.insert(authority.host.clone());
                 }
-                // In a tunnel to an address the client named a host, which must be allowed too.
-                if let (Host::Ip(_), None, Some(name)) =
-                    (&authority.host, &line.mismatch, &line.server_name)
-                {
+                // In the tunnel the client named another host, which must be allowed too.
+                if let (None, Some(name)) = (&line.mismatch, &line.server_name) {
                     let host = Host::Name(DnsName::parse(name.as_bytes()).ok()?);
                     let named = Authority { host, port: authority.port };
                     *self.allowed.entry(named).or_default() += 1;
@@ -148,6 +146,7 @@ mod tests {
 {"timestamp":"t4","event.name":"exeat.decision","server.address":"x.test","server.port":80,"network.policy.decision":"deny","network.policy.reason":"client_not_listed"}
 {"event.name":"exeat.end","server.address":"a.test","server.port":443,"network.peer.address":"10.0.0.1"}
 {"event.name":"exeat.end","server.address":"9.9.9.9","server.port":443,"network.peer.address":"9.9.9.9","tls.client.server_name":"b.test"}
+{"event.name":"exeat.end","server.address":"a.test","server.port":443,"tls.client.server_name":"d.test"}
 {"event.name":"exeat.end","server.address":"9.9.9.9","server.port":443,"tls.client.server_name":"c.test","exeat.mismatch":"server_name"}
 {"event.name":"exeat.audit_dropped","exeat.audit.dropped_total":3}
 {"event.name":"exeat.decision","server.address":"\", \"*","server.port":443,"network.policy.decision":"allow"}
@@ -157,7 +156,7 @@ not JSON"#;
         let demand = Demand::read(&audit[..]).unwrap();
         let allowed: Vec<_> =
             demand.allowed.iter().map(|(to, count)| format!("{to} {count}")).collect();
-        assert_eq!(allowed, ["a.test:443 2", "b.test:443 1"]);
+        assert_eq!(allowed, ["a.test:443 2", "b.test:443 1", "d.test:443 1"]);
         let refused: Vec<_> =
             demand.refused.keys().map(|(to, reason)| format!("{to} {}", reason.as_str())).collect();
         assert_eq!(refused, ["[2001:db8::1]:80 not_allowed_local"]);
