@@ -24,7 +24,7 @@ use crate::{
     confine::{Confinement, Files, confine},
     dns::{DnsStartError, Resolver},
     observe::{Audit, AuditError, AuditOutput, Counters},
-    policy::{Egress, Policy, Ruleset},
+    policy::{Egress, Mode, Policy, Ruleset},
     proxy::{
         Bound, Context, ListenError, Pipes, Places, SelfTestError, Workers, WorkersError, self_test,
     },
@@ -112,6 +112,9 @@ impl Opened {
             tracing::warn!(
                 "`[egress] private` has no effect: the policy writes allow_local_binding = false"
             );
+        }
+        if settings.mode == Mode::Observe && settings.audit == AuditTarget::Off {
+            tracing::warn!("observed requests are not recorded: the audit is off");
         }
         let address = listen_address(&settings, &applied.ruleset)?;
         let bound = Bound::new(address)?;

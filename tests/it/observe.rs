@@ -81,6 +81,9 @@ async fn it_is_said_loudly() {
     assert!(ready(&observing.log()).ends_with("OBSERVING, not enforcing"));
     let health = observing.health().await;
     assert_eq!((&health["mode"], &health["policy"]["observed"]), (&json!("observe"), &json!(0)));
+    assert!(!observing.log().contains("not recorded"));
+    let blind = ProxyBuilder::new("").flag("--mode=observe").flag("--audit=off").start().await;
+    assert!(blind.log().contains("observed requests are not recorded"), "{}", blind.log());
     let enforcing = ProxyBuilder::new("").start().await;
     assert!(!enforcing.log().contains("OBSERV"), "{}", enforcing.log());
     assert_eq!(enforcing.health().await["mode"], "enforce");
