@@ -24,6 +24,7 @@
 //! | [`confine`] | giving up what a running proxy does not need | |
 //! | [`upstream`] | vetting addresses, dialling, the origin pool | |
 //! | [`proxy`] | the data path: listener to tunnel | |
+//! | [`jail`] | what `exeat run` gives to a program | |
 //! | [`app`] | composition: settings to a running proxy | |
 //! | [`cli`] | one file a subcommand | |
 //!
@@ -66,6 +67,7 @@ pub mod cli;
 pub mod confine;
 pub mod dns;
 pub mod http1;
+pub mod jail;
 pub mod net;
 pub mod observe;
 pub mod policy;

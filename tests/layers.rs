@@ -18,6 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("confine", &[]),
     ("upstream", &["net", "http1", "policy", "dns"]),
     ("proxy", &["net", "http1", "policy", "settings", "observe", "dns", "tls", "upstream"]),
+    ("jail", &["net", "confine"]),
     (
         "app",
         &[
@@ -33,7 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "proxy",
         ],
     ),
-    ("cli", &["net", "policy", "requirements", "settings", "observe", "source", "app"]),
+    ("cli", &["net", "policy", "requirements", "settings", "observe", "source", "jail", "app"]),
 ];
 
 /// What the pure modules never name.

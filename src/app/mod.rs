@@ -9,7 +9,7 @@ mod reload;
 
 use std::{
     borrow::Cow,
-    future::Future,
+    future::{Future, pending},
     hash::{BuildHasher as _, RandomState},
     net::SocketAddr,
     sync::Arc,
@@ -96,11 +96,29 @@ impl App {
     /// Serves until `shutdown` is ready, then lets work finish. `hangup` is notified to read the
     /// policy at once and to reopen the audit file.
     pub async fn run(self, shutdown: impl Future<Output = ()>, hangup: Arc<Notify>) {
+        self.go(shutdown, Some(hangup)).await;
+    }
+
+    /// The same with the policy it has: whoever is served could write the file.
+    pub async fn run_unwatched(self, shutdown: impl Future<Output = ()>) {
+        self.go(shutdown, None).await;
+    }
+
+    async fn go(self, shutdown: impl Future<Output = ()>, hangup: Option<Arc<Notify>>) {
         let Self { context, workers, policies, egress, source, snapshot, audit_end, drain, .. } =
             self;
         let force = Arc::new(Notify::new());
         let (news, mut changes) = mpsc::channel(1);
-        let watching = source::watch(Arc::clone(&source), snapshot, Arc::clone(&force), news);
+        let watching = {
+            let (source, force) = (Arc::clone(&source), Arc::clone(&force));
+            let is_watched = hangup.is_some();
+            async move {
+                match is_watched {
+                    true => source::watch(source, snapshot, force, news).await,
+                    false => pending().await,
+                }
+            }
+        };
         let mut watching = std::pin::pin!(watching);
         let counters = Arc::clone(&context.counters);
         let reloader = Reloader { source, policies, egress, counters };
@@ -117,7 +135,7 @@ impl App {
                 tokio::select! {
                     () = ending.as_mut() => break,
                     () = watching.as_mut() => break,
-                    () = hangup.notified() => {
+                    () = told(hangup.as_deref()) => {
                         context.audit.reopen();
                         force.notify_one();
                     }
@@ -133,6 +151,14 @@ impl App {
         if !audit_end.wait(AUDIT_GRACE).await {
             tracing::error!("the audit target takes nothing; the last records are lost");
         }
+    }
+}
+
+/// Ready when notified; never, if there is nothing that could be.
+async fn told(hangup: Option<&Notify>) {
+    match hangup {
+        Some(hangup) => hangup.notified().await,
+        None => pending().await,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     num::NonZero,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     confine::{Confinement, Files, confine},
     dns::{DnsStartError, Resolver},
-    observe::{Audit, AuditError, AuditOutput, Counters},
+    observe::{Audit, AuditError, AuditOutput, Counters, Refusals},
     policy::{Egress, Mode, Policy, Ruleset},
     proxy::{
         Bound, Context, ListenError, Pipes, Places, SelfTestError, Workers, WorkersError, self_test,
@@ -47,6 +47,7 @@ pub struct Opened {
     resolver: Resolver,
     audit: AuditOutput,
     counters: Arc<Counters>,
+    refusals: Option<Arc<Refusals>>,
     lowered: Option<String>,
 }
 
@@ -134,8 +135,30 @@ impl Opened {
             resolver,
             audit,
             counters,
+            refusals: None,
             lowered,
         })
+    }
+
+    /// Accepts on a socket that somebody else listens on already, in place of its own.
+    ///
+    /// # Errors
+    ///
+    /// It is no socket that can be accepted on.
+    pub fn accept_on(self, listener: TcpListener) -> Result<Self, StartError> {
+        Ok(Self { bound: Bound::adopt(listener)?, ..self })
+    }
+
+    /// Tells of each refusal.
+    #[must_use]
+    pub fn count_refusals(self, refusals: Arc<Refusals>) -> Self {
+        Self { refusals: Some(refusals), ..self }
+    }
+
+    /// Where it will listen.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.bound.address()
     }
 
     /// Gives up everything that the proxy will not need, and says what that is. To be called before
@@ -194,6 +217,7 @@ impl Opened {
             resolver,
             audit,
             counters,
+            refusals,
             lowered,
         } = self;
         let summary = summary(&source, &applied);
@@ -206,7 +230,8 @@ impl Opened {
             own_addresses: own.iter().map(|(address, _)| *address).collect(),
             ..settings.egress()
         };
-        let (audit, audit_end) = Audit::start(audit, settings.audit_queue, Arc::clone(&counters));
+        let (audit, audit_end) =
+            Audit::start(audit, refusals, settings.audit_queue, Arc::clone(&counters));
         let policy = Policy::new(ruleset, egress.clone(), 1);
         let (policies, policy) = watch::channel(Arc::new(policy));
         let limits = settings.limits;

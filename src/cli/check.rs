@@ -107,7 +107,12 @@ impl Check {
     }
 }
 
-fn load(
+/// The policy that is meant.
+///
+/// # Errors
+///
+/// What is wrong with it has been shown.
+pub(super) fn load(
     arguments: PolicyArgs,
     settings: &SettingsArgs,
     environment: Environment,
@@ -179,7 +184,7 @@ fn check_one(
 }
 
 /// A host or `host:port`, a URL, or a bare IPv6 address.
-fn parse(target: &str) -> Result<Authority, TargetError> {
+pub(super) fn parse(target: &str) -> Result<Authority, TargetError> {
     // No text can be two of them: the first has no slash, and no second colon without brackets.
     Authority::parse_or(target.as_bytes(), Port::HTTPS).or_else(|error| {
         if target.contains("://") {

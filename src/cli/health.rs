@@ -8,11 +8,11 @@ use std::{
 
 use clap::Args;
 
-use super::{Exit, complain};
-use crate::{
-    net::{Scheme, Target},
-    settings::{Environment, Listen},
+use super::{
+    Exit, complain,
+    proxy::{default_url, parse},
 };
+use crate::settings::Environment;
 
 #[derive(Debug, Args)]
 pub(super) struct Health {
@@ -30,13 +30,10 @@ const MAX_ANSWER: u64 = 16 << 10;
 impl Health {
     pub(super) fn run(self, environment: &Environment) -> Exit {
         let url = self.proxy.unwrap_or_else(|| default_url(environment));
-        let url = if url.contains("://") { url } else { format!("http://{url}") };
-        let target = match Target::parse(url.as_bytes()) {
-            Ok(target) if target.scheme == Scheme::Http => target,
-            Ok(_) => return complain(&format!("`{url}` must start with http://"), Exit::Usage),
-            Err(error) => return complain(&format!("`{url}` {error}"), Exit::Usage),
+        let address = match parse(&url) {
+            Ok(proxy) => proxy.to_string(),
+            Err(exit) => return exit,
         };
-        let address = target.authority.to_string();
         match ask(&address) {
             Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => {
                 let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
@@ -49,16 +46,6 @@ impl Health {
             }
             Err(error) => complain(&format!("{address} does not answer: {error}"), Exit::No),
         }
-    }
-}
-
-fn default_url(environment: &Environment) -> String {
-    match environment.listen {
-        Some(address) if address.ip().is_unspecified() => {
-            format!("http://127.0.0.1:{}", address.port())
-        }
-        Some(address) => format!("http://{address}"),
-        None => format!("http://127.0.0.1:{}", Listen::DEFAULT_PORT),
     }
 }
 

@@ -4,16 +4,21 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod check;
+mod connect;
 mod diff;
+mod env;
 mod generate;
 mod health;
 mod import;
 mod policy;
 mod preset;
+mod proxy;
+mod run;
 mod serve;
 mod settings;
 mod suggest;
 mod validate;
+mod why;
 
 use std::{ffi::OsString, io, process::ExitCode};
 
@@ -37,6 +42,14 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no, 64 usage, \
 enum Command {
     /// Run the proxy
     Serve(serve::Serve),
+    /// Run a program with a proxy of its own, told to use it by every variable that clients know
+    Run(run::Run),
+    /// Print the variables that make clients use a running proxy
+    Env(env::Env),
+    /// Connect input and output to a host through the proxy, as ssh's ProxyCommand
+    Connect(connect::Connect),
+    /// Say whether a host can be reached, and what to do if not
+    Why(why::Why),
     /// Say what the policy decides about targets, without any network access
     Check(check::Check),
     /// Say what changes from one policy file to another: keys, rules, hosts that gain or lose leave
@@ -79,7 +92,7 @@ enum Exit {
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match Cli::try_parse_from(arguments) {
-        Ok(cli) => dispatch(cli.command).into(),
+        Ok(cli) => dispatch(cli.command),
         Err(error) => {
             // Help and version are no errors, and go to stdout.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
@@ -89,12 +102,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Exit {
+fn dispatch(command: Command) -> ExitCode {
     let environment = || {
         Environment::read(|name| std::env::var_os(name))
             .map_err(|error| complain(&error, Exit::Config))
     };
     let ended = match command {
+        // It ends as its program does.
+        Command::Run(run) => {
+            return environment().map_or_else(ExitCode::from, |environment| run.run(environment));
+        }
+        Command::Env(env) => environment().map(|environment| env.run(&environment)),
+        Command::Connect(connect) => Ok(connect.run()),
+        Command::Why(why) => environment().map(|environment| why.run(environment)),
         Command::Serve(serve) => environment().map(|environment| serve.run(environment)),
         Command::Check(check) => environment().map(|environment| check.run(environment)),
         #[cfg(feature = "bench")]
@@ -107,7 +127,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Preset(preset) => Ok(preset.run()),
         Command::Health(health) => environment().map(|environment| health.run(&environment)),
     };
-    ended.unwrap_or_else(|exit| exit)
+    ended.unwrap_or_else(|exit| exit).into()
 }
 
 /// One line on stderr, and the exit code that goes with it.

@@ -152,7 +152,7 @@ async fn serve(opened: Opened, threads: NonZero<usize>) -> Exit {
     Exit::Success
 }
 
-fn cannot_start(error: &StartError) -> Exit {
+pub(super) fn cannot_start(error: &StartError) -> Exit {
     match error {
         StartError::Rejected(rejected) => show_rejected(rejected),
         StartError::Locate(_) | StartError::NotLoopback { .. } | StartError::Read(_) => {

@@ -22,13 +22,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Counters, Record};
+use super::{Counters, Record, Refusals};
 use crate::settings::AuditTarget;
 
 /// Where records are handed in. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Audit {
     queue: Option<mpsc::Sender<Message>>,
+    refusals: Option<Arc<Refusals>>,
     reopen: Arc<AtomicBool>,
     counters: Arc<Counters>,
 }
@@ -71,15 +72,20 @@ impl Audit {
     /// Takes records and writes none.
     #[must_use]
     pub fn off(counters: Arc<Counters>) -> Self {
-        Self { queue: None, reopen: Arc::default(), counters }
+        Self { queue: None, refusals: None, reopen: Arc::default(), counters }
     }
 
-    /// Starts the writer.
+    /// Starts the writer, if there is anything to write to. `refusals` hears of each record too.
     #[must_use]
-    pub fn start(output: AuditOutput, queue: usize, counters: Arc<Counters>) -> (Self, AuditEnd) {
+    pub fn start(
+        output: AuditOutput,
+        refusals: Option<Arc<Refusals>>,
+        queue: usize,
+        counters: Arc<Counters>,
+    ) -> (Self, AuditEnd) {
         let (ended, end) = oneshot::channel();
         let Some(output) = output.0 else {
-            return (Self::off(counters), AuditEnd(end));
+            return (Self { refusals, ..Self::off(counters) }, AuditEnd(end));
         };
         let reopen = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = mpsc::channel(queue);
@@ -95,11 +101,14 @@ impl Audit {
             writer.run();
             drop(ended);
         });
-        (Self { queue: Some(sender), reopen, counters }, AuditEnd(end))
+        (Self { queue: Some(sender), refusals, reopen, counters }, AuditEnd(end))
     }
 
     /// Hands in a record; never blocks.
     pub fn record(&self, record: Record) {
+        if let Some(refusals) = &self.refusals {
+            refusals.note(&record);
+        }
         if let Some(queue) = &self.queue
             && queue.try_send(Message::Record(record)).is_err()
         {

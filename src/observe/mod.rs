@@ -8,6 +8,7 @@ mod counters;
 mod demand;
 mod log;
 mod record;
+mod refusals;
 mod trail;
 
 pub use audit::{Audit, AuditEnd, AuditError, AuditOutput};
@@ -15,4 +16,5 @@ pub use counters::{Counter, Counters, LimitCounters, TimeoutCounters};
 pub use demand::Demand;
 pub use log::{LogError, start_log};
 pub use record::{Ending, Inside, Protocol, Record, Refused, Subject};
+pub use refusals::Refusals;
 pub use trail::Trail;

@@ -6,9 +6,7 @@ use std::{
     sync::Arc,
 };
 
-#[cfg(not(target_os = "linux"))]
-use socket2::SockRef;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
@@ -62,6 +60,21 @@ impl Bound {
             Ok(Self { socket, address })
         };
         bind().map_err(|error| ListenError { address, error })
+    }
+
+    /// Takes a socket that listens already, as one that was made in another network namespace.
+    ///
+    /// # Errors
+    ///
+    /// It has no address, or blocks.
+    pub fn adopt(socket: std::net::TcpListener) -> Result<Self, ListenError> {
+        let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let failed = |error| ListenError { address: unknown, error };
+        socket.set_nonblocking(true).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        #[cfg(unix)]
+        tune(&SockRef::from(&socket));
+        Ok(Self { socket, address })
     }
 
     /// Binds where only this machine can connect, at a port that nobody knows.

@@ -7,6 +7,8 @@
 
 mod curl;
 mod git;
+#[cfg(unix)]
+mod launched;
 mod openssl;
 mod packages;
 mod python;
@@ -47,6 +49,7 @@ struct Stage {
 #[derive(Debug)]
 struct Finished {
     success: bool,
+    code: Option<i32>,
     stdout: Vec<u8>,
     stderr: String,
 }
@@ -216,7 +219,7 @@ async fn run(mut command: Command) -> Finished {
         };
         let status = child.wait().unwrap();
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
-        Finished { success: status.success(), stdout, stderr }
+        Finished { success: status.success(), code: status.code(), stdout, stderr }
     };
     tokio::task::spawn_blocking(work).await.unwrap()
 }

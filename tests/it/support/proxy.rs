@@ -98,11 +98,17 @@ impl ProxyBuilder {
         self
     }
 
-    pub(crate) async fn start(self) -> Proxy {
+    /// Its policy and settings, in a directory of their own.
+    pub(crate) fn files(&self) -> TempDir {
         let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("requirements.toml"), &self.policy).unwrap();
+        fs::write(directory.path().join("exeat.toml"), self.settings_text()).unwrap();
+        directory
+    }
+
+    pub(crate) async fn start(self) -> Proxy {
+        let directory = self.files();
         let path = directory.path();
-        fs::write(path.join("requirements.toml"), &self.policy).unwrap();
-        fs::write(path.join("exeat.toml"), self.settings_text()).unwrap();
         let mut child = command(self.descriptors.as_deref())
             .arg("serve")
             .args(["--listen", "127.0.0.1:0"])

@@ -1,0 +1,181 @@
+//! `exeat run`: a program, with a private proxy that it goes through.
+
+use std::{
+    ffi::OsString,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZero,
+    path::Path,
+    process::{Command, ExitCode, ExitStatus},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use tokio::{runtime::Builder, sync::oneshot};
+
+use super::{
+    Exit, complain,
+    policy::{PolicyArgs, show},
+    say,
+    serve::cannot_start,
+    settings::SettingsArgs,
+};
+use crate::{
+    app::Opened,
+    jail::{Loopback, Signals, exit_code, variables, wait},
+    net::{Authority, Host, Port},
+    observe::{Refusals, start_log},
+    settings::{Environment, Flags, Permissions, Settings},
+    source::SYSTEM_FILE,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Where audit records go: stdout, stderr, off or a file [default: off, whatever else says so]
+    #[arg(long, value_name = "TARGET")]
+    audit: Option<String>,
+    /// Whether the program is kept from going around the proxy
+    #[arg(long, value_enum, default_value_t = Jail::Auto)]
+    jail: Jail,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// How much is asked of the jail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Jail {
+    /// If it can be had; if not, the program runs without, and a line on stderr says so
+    Auto,
+    /// Or the program is not run
+    Require,
+    /// No: variables only
+    Off,
+}
+
+/// How long what the program leaves behind may take to finish.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// How long what still blocks at the end may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// As shells have it: the program is there and cannot be run, or is not there.
+const CANNOT_EXECUTE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+impl Run {
+    pub(super) fn run(self, environment: Environment) -> ExitCode {
+        // The program has the terminal: what is no trouble is not said.
+        if let Err(error) = start_log(environment.log.as_deref().or(Some("warn"))) {
+            return complain(&error, Exit::Config).into();
+        }
+        if let Err(exit) = self.jail.judge() {
+            return exit.into();
+        }
+        let file = match self.settings.read(&environment, Permissions::Checked) {
+            Ok(file) => file,
+            Err(exit) => return exit.into(),
+        };
+        let Self { policy, audit, command, .. } = self;
+        let flags = Flags {
+            requirements: policy.requirements,
+            preset: policy.preset,
+            // Private: a port of the kernel's choice, and nobody but this machine.
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            audit: Some(audit.unwrap_or_else(|| "off".into())),
+            drain: Some(DRAIN),
+            ..Flags::default()
+        };
+        let mut settings = Settings::resolve(flags, environment, file);
+        settings.listen.clients = None;
+        let refusals = Arc::new(Refusals::default());
+        let opened = match Opened::new(settings, Path::new(SYSTEM_FILE)) {
+            Ok(opened) => opened.count_refusals(Arc::clone(&refusals)),
+            Err(error) => return cannot_start(&error).into(),
+        };
+        // For what goes on beside: the threads that serve have their own.
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                return complain(&format!("cannot start: {error}"), Exit::Unavailable).into();
+            }
+        };
+        let ended = runtime.block_on(run(opened, &command));
+        runtime.shutdown_timeout(PATIENCE);
+        let summary = refusals.to_string();
+        if !summary.is_empty() {
+            say(&summary);
+        }
+        ended.map_or_else(|failed| failed, |status| exit_code(status).into())
+    }
+}
+
+impl Jail {
+    /// # Errors
+    ///
+    /// It is needed and cannot be had; that has been said.
+    fn judge(self) -> Result<(), Exit> {
+        match self {
+            Self::Auto => {
+                say("exeat: NOT JAILED (no jail is built yet): programs that ignore the proxy \
+                     variables go out unchecked");
+                Ok(())
+            }
+            Self::Require => {
+                Err(complain(&"--jail require: no jail is built yet", Exit::Unavailable))
+            }
+            Self::Off => Ok(()),
+        }
+    }
+}
+
+/// Serves the program until it ends.
+async fn run(opened: Opened, command: &[OsString]) -> Result<ExitStatus, ExitCode> {
+    let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let app = opened.start(threads).await.map_err(|error| cannot_start(&error))?;
+    let (warnings, text) = app.warnings();
+    show(warnings, &text, app.policy_name());
+    let mut command = prepare(command, app.address()).map_err(|error| unavailable(&error))?;
+    let signals = Signals::new().map_err(|error| unavailable(&error))?;
+    let child = command.spawn().map_err(|error| cannot_run(&command, &error))?;
+    let (ended, end) = oneshot::channel::<()>();
+    let waiting = async {
+        let status = wait(child, signals).await;
+        drop(ended);
+        status
+    };
+    // Whoever is served could write the policy: it is what it was at the start.
+    let serving = app.run_unwatched(async { end.await.unwrap_or_default() });
+    let (status, ()) = tokio::join!(waiting, serving);
+    status.map_err(|error| unavailable(&error))
+}
+
+/// The program, told of the proxy.
+fn prepare(command: &[OsString], proxy: SocketAddr) -> io::Result<tokio::process::Command> {
+    let exeat = std::env::current_exe()?;
+    let port = Port::new(proxy.port()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let proxy = Authority { host: Host::from(proxy.ip()), port };
+    let inherited = |name: &str| std::env::var_os(name);
+    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(program);
+    command.args(arguments).envs(variables(&proxy, &exeat, Loopback::Shared, inherited));
+    Ok(command.into())
+}
+
+fn unavailable(error: &io::Error) -> ExitCode {
+    complain(&format!("cannot start: {error}"), Exit::Unavailable).into()
+}
+
+fn cannot_run(command: &tokio::process::Command, error: &io::Error) -> ExitCode {
+    let program = command.as_std().get_program().to_string_lossy();
+    say(&format!("exeat: cannot run {}: {error}", program.escape_debug()));
+    ExitCode::from(match error.kind() {
+        io::ErrorKind::NotFound => NOT_FOUND,
+        _ => CANNOT_EXECUTE,
+    })
+}
