@@ -10,6 +10,8 @@ mod env;
 mod generate;
 mod health;
 mod import;
+#[cfg(target_os = "linux")]
+mod inside;
 mod policy;
 mod preset;
 mod proxy;
@@ -42,8 +44,12 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no, 64 usage, \
 enum Command {
     /// Run the proxy
     Serve(serve::Serve),
-    /// Run a program with a proxy of its own, told to use it by every variable that clients know
+    /// Run a program with a proxy of its own, and on Linux with no other way out
     Run(run::Run),
+    /// What `run` starts in a jail
+    #[cfg(target_os = "linux")]
+    #[command(name = "jail-inside", hide = true)]
+    Inside(inside::Inside),
     /// Print the variables that make clients use a running proxy
     Env(env::Env),
     /// Connect input and output to a host through the proxy, as ssh's ProxyCommand
@@ -112,6 +118,8 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Run(run) => {
             return environment().map_or_else(ExitCode::from, |environment| run.run(environment));
         }
+        #[cfg(target_os = "linux")]
+        Command::Inside(inside) => return inside.run(),
         Command::Env(env) => environment().map(|environment| env.run(&environment)),
         Command::Connect(connect) => Ok(connect.run()),
         Command::Why(why) => environment().map(|environment| why.run(environment)),

@@ -1,7 +1,7 @@
-//! `exeat run`: a program, with a private proxy that it goes through.
+//! `exeat run`: a program, with a private proxy that it goes through, in a jail where there is one.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     net::{Ipv4Addr, SocketAddr},
     num::NonZero,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     app::Opened,
-    jail::{Loopback, Signals, exit_code, variables, wait},
+    jail::{CELL, Cell, Fault, Loopback, Signals, Variable, exit_code, variables, wait},
     net::{Authority, Host, Port},
     observe::{Refusals, start_log},
     settings::{Environment, Flags, Permissions, Settings},
@@ -50,13 +50,16 @@ pub(super) struct Run {
 /// How much is asked of the jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Jail {
-    /// If it can be had; if not, the program runs without, and a line on stderr says so
+    /// If it can be had; if not, the program runs without, and two lines on stderr say so
     Auto,
     /// Or the program is not run
     Require,
     /// No: variables only
     Off,
 }
+
+/// How this program becomes the process that enters the jail (`inside`).
+const ENTER: &[&str] = &["jail-inside", "--"];
 
 /// How long what the program leaves behind may take to finish.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -74,14 +77,11 @@ impl Run {
         if let Err(error) = start_log(environment.log.as_deref().or(Some("warn"))) {
             return complain(&error, Exit::Config).into();
         }
-        if let Err(exit) = self.jail.judge() {
-            return exit.into();
-        }
         let file = match self.settings.read(&environment, Permissions::Checked) {
             Ok(file) => file,
             Err(exit) => return exit.into(),
         };
-        let Self { policy, audit, command, .. } = self;
+        let Self { policy, audit, jail, command, .. } = self;
         let flags = Flags {
             requirements: policy.requirements,
             preset: policy.preset,
@@ -105,7 +105,7 @@ impl Run {
                 return complain(&format!("cannot start: {error}"), Exit::Unavailable).into();
             }
         };
-        let ended = runtime.block_on(run(opened, &command));
+        let ended = runtime.block_on(run(opened, jail, &command));
         runtime.shutdown_timeout(PATIENCE);
         let summary = refusals.to_string();
         if !summary.is_empty() {
@@ -115,34 +115,28 @@ impl Run {
     }
 }
 
-impl Jail {
-    /// # Errors
-    ///
-    /// It is needed and cannot be had; that has been said.
-    fn judge(self) -> Result<(), Exit> {
-        match self {
-            Self::Auto => {
-                say("exeat: NOT JAILED (no jail is built yet): programs that ignore the proxy \
-                     variables go out unchecked");
-                Ok(())
-            }
-            Self::Require => {
-                Err(complain(&"--jail require: no jail is built yet", Exit::Unavailable))
-            }
-            Self::Off => Ok(()),
-        }
-    }
+/// A program that is there and waits for its proxy.
+enum Waiting {
+    /// In a jail.
+    Jailed(Cell),
+    /// Outside of any, not started yet.
+    Unjailed(tokio::process::Command),
 }
 
 /// Serves the program until it ends.
-async fn run(opened: Opened, command: &[OsString]) -> Result<ExitStatus, ExitCode> {
+async fn run(opened: Opened, jail: Jail, command: &[OsString]) -> Result<ExitStatus, ExitCode> {
+    let signals = Signals::new().map_err(|error| unavailable(&error))?;
+    let (waiting, opened) = prepare(opened, jail, command)?;
     let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let app = opened.start(threads).await.map_err(|error| cannot_start(&error))?;
     let (warnings, text) = app.warnings();
     show(warnings, &text, app.policy_name());
-    let mut command = prepare(command, app.address()).map_err(|error| unavailable(&error))?;
-    let signals = Signals::new().map_err(|error| unavailable(&error))?;
-    let child = command.spawn().map_err(|error| cannot_run(&command, &error))?;
+    let child = match waiting {
+        Waiting::Jailed(cell) => cell.open().map_err(|fault| no_jail(&fault))?,
+        Waiting::Unjailed(mut command) => {
+            command.spawn().map_err(|error| cannot_run(command.as_std().get_program(), &error))?
+        }
+    };
     let (ended, end) = oneshot::channel::<()>();
     let waiting = async {
         let status = wait(child, signals).await;
@@ -155,24 +149,56 @@ async fn run(opened: Opened, command: &[OsString]) -> Result<ExitStatus, ExitCod
     status.map_err(|error| unavailable(&error))
 }
 
-/// The program, told of the proxy.
-fn prepare(command: &[OsString], proxy: SocketAddr) -> io::Result<tokio::process::Command> {
+/// Builds the jail that is asked for, and has the proxy accept in it.
+fn prepare(
+    opened: Opened,
+    jail: Jail,
+    command: &[OsString],
+) -> Result<(Waiting, Opened), ExitCode> {
+    let variables = |proxy, loopback| told(proxy, loopback).map_err(|error| unavailable(&error));
+    match jail {
+        Jail::Auto | Jail::Require => {
+            match Cell::build(ENTER, command, variables(CELL, Loopback::Own)?) {
+                Ok((cell, listener)) => {
+                    let opened =
+                        opened.accept_on(listener).map_err(|error| cannot_start(&error))?;
+                    return Ok((Waiting::Jailed(cell), opened));
+                }
+                Err(fault) if jail == Jail::Require => return Err(no_jail(&fault)),
+                Err(fault) => say(&format!(
+                    "exeat: NOT JAILED, {fault}\nexeat: NOT JAILED: what ignores the proxy \
+                     variables goes out unchecked"
+                )),
+            }
+        }
+        Jail::Off => {}
+    }
+    let (program, arguments) =
+        command.split_first().ok_or_else(|| unavailable(&io::ErrorKind::InvalidInput.into()))?;
+    let mut command = Command::new(program);
+    command.args(arguments).envs(variables(opened.address(), Loopback::Shared)?);
+    Ok((Waiting::Unjailed(command.into()), opened))
+}
+
+/// What the program is told of the proxy.
+fn told(proxy: SocketAddr, loopback: Loopback) -> io::Result<Vec<Variable>> {
     let exeat = std::env::current_exe()?;
     let port = Port::new(proxy.port()).ok_or(io::ErrorKind::AddrNotAvailable)?;
     let proxy = Authority { host: Host::from(proxy.ip()), port };
-    let inherited = |name: &str| std::env::var_os(name);
-    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut command = Command::new(program);
-    command.args(arguments).envs(variables(&proxy, &exeat, Loopback::Shared, inherited));
-    Ok(command.into())
+    Ok(variables(&proxy, &exeat, loopback, |name| std::env::var_os(name)))
 }
 
 fn unavailable(error: &io::Error) -> ExitCode {
     complain(&format!("cannot start: {error}"), Exit::Unavailable).into()
 }
 
-fn cannot_run(command: &tokio::process::Command, error: &io::Error) -> ExitCode {
-    let program = command.as_std().get_program().to_string_lossy();
+fn no_jail(fault: &Fault) -> ExitCode {
+    complain(&format!("no jail, {fault}"), Exit::Unavailable).into()
+}
+
+/// Says why a program does not run, and how that ends this one.
+pub(super) fn cannot_run(program: &OsStr, error: &io::Error) -> ExitCode {
+    let program = program.to_string_lossy();
     say(&format!("exeat: cannot run {}: {error}", program.escape_debug()));
     ExitCode::from(match error.kind() {
         io::ErrorKind::NotFound => NOT_FOUND,

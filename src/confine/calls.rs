@@ -47,6 +47,30 @@ pub(super) fn filter(refused: impl Fn(i32) + Send + 'static) -> Result<String, S
     Ok("seccomp".into())
 }
 
+/// Leaves this thread, and what it becomes, only kinds of sockets that belong to its network
+/// namespace, or to paths: AF_VSOCK, to give one, reaches the machine that a virtual one runs on.
+pub(super) fn only_namespaced_sockets() -> Result<(), String> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)
+        .map_err(|_| "no filter for this kind of processor".to_owned())?;
+    let filter = |calls, errno: i32| -> Result<BpfProgram, Error> {
+        let action = SeccompAction::Errno(errno.unsigned_abs());
+        Ok(SeccompFilter::new(calls, SeccompAction::Allow, action, arch)?.try_into()?)
+    };
+    let programs = || -> Result<Vec<BpfProgram>, Error> {
+        let mut programs = vec![filter(rules(&[], OTHER_FAMILIES)?, libc::EAFNOSUPPORT)?];
+        if arch == TargetArch::x86_64 {
+            programs.push(no_x32());
+        }
+        // It opens sockets too, where no filter sees it.
+        programs.push(filter(rules(&[libc::SYS_io_uring_setup], &[])?, libc::EPERM)?);
+        Ok(programs)
+    };
+    for program in &programs().map_err(|error| error.to_string())? {
+        apply_filter(program).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
 /// The filters, which are in force together, in the order in which they can be put in force: the
 /// last forbids any other.
 fn programs(arch: TargetArch) -> Result<Vec<BpfProgram>, Error> {
@@ -128,6 +152,17 @@ const PROCESSES: &[(i64, &[Argument])] =
 const PROCESSES_OLD: &[i64] = &[libc::SYS_fork, libc::SYS_vfork];
 #[cfg(not(target_arch = "x86_64"))]
 const PROCESSES_OLD: &[i64] = &[];
+
+/// Sockets of a family that is none of these.
+const OTHER_FAMILIES: &[(i64, &[Argument])] = &[(
+    libc::SYS_socket,
+    &[
+        Argument::Differs(0, libc::AF_UNIX),
+        Argument::Differs(0, libc::AF_INET),
+        Argument::Differs(0, libc::AF_INET6),
+        Argument::Differs(0, libc::AF_NETLINK),
+    ],
+)];
 
 /// Forbidden with some arguments: all conditions of a line together.
 const SOMETIMES: &[(i64, &[Argument])] = &[

@@ -57,6 +57,33 @@ pub fn confine(files: &Files, refused: impl Fn(i32) + Send + 'static) -> Confine
     confinement
 }
 
+/// Leaves the calling thread, and what it becomes, without capabilities and without a way to gain
+/// any: set-user-ID programs included, and user 0.
+///
+/// # Errors
+///
+/// What the kernel refuses; some may be left.
+#[cfg(target_os = "linux")]
+pub fn give_up_privileges() -> Result<(), String> {
+    privileges::gain_none()?;
+    privileges::drop_capabilities()?;
+    privileges::none_can_be_had()
+}
+
+/// Leaves the calling thread, and what it becomes, only sockets that a network namespace holds, or
+/// paths. To be called after [`give_up_privileges`].
+///
+/// # Errors
+///
+/// What the kernel refuses.
+#[cfg(target_os = "linux")]
+pub fn only_namespaced_sockets() -> Result<(), String> {
+    #[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
+    return calls::only_namespaced_sockets();
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
+    Err("no filter for this kind of processor".into())
+}
+
 /// Confines nothing: only Linux is confined.
 #[cfg(not(target_os = "linux"))]
 #[must_use]

@@ -3,8 +3,9 @@
 use rustix::{
     io::Errno,
     thread::{
-        CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
-        remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+        CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
+        clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+        set_no_new_privs,
     },
 };
 
@@ -36,5 +37,17 @@ pub(super) fn drop_capabilities() -> Result<String, String> {
         Ok(left) if left == none => Ok("no capabilities".into()),
         Ok(_) => Err("some are left".into()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Sees that the bounding set is empty: user 0 regains by starting a program what is left there.
+pub(super) fn none_can_be_had() -> Result<(), String> {
+    // Those unknown to this kernel are in no set.
+    let left = CapabilitySet::all().iter().find(|capability| {
+        capability_is_in_bounding_set(*capability).is_ok_and(|is_there| is_there)
+    });
+    match left {
+        Some(capability) => Err(format!("{capability:?} can be regained")),
+        None => Ok(()),
     }
 }

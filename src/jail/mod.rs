@@ -1,12 +1,40 @@
-//! `exeat run`: what a program is given so that it goes through the proxy.
+//! `exeat run`: what a program is given so that it goes through the proxy, and what keeps it from
+//! going around.
 //!
-//! Variables make programs of good will use the proxy; they are no boundary. Nothing here decides
-//! who may go where, and nothing here starts a proxy: that is `proxy`'s and `app`'s.
+//! Variables make programs of good will use the proxy; they are no boundary. The jail is one
+//! (Linux, without root or helper programs): a network namespace in which there is nothing but
+//! loopback and a socket that the proxy outside accepts on, and a mount namespace in which unix
+//! sockets of the machine, which cross network namespaces, are covered. Nothing here decides who may
+//! go where, and nothing here starts a proxy: that is `proxy`'s and `app`'s.
 
+#[cfg_attr(not(target_os = "linux"), path = "no_cell.rs")]
+mod cell;
 mod child;
+mod fault;
+#[cfg(target_os = "linux")]
+mod handover;
+#[cfg(target_os = "linux")]
+mod hide;
+#[cfg(target_os = "linux")]
+mod inside;
+#[cfg(target_os = "linux")]
+mod namespaces;
+#[cfg(target_os = "linux")]
+mod netlink;
+#[cfg(target_os = "linux")]
+mod sockets;
 mod tunnel;
 mod variables;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+pub use cell::Cell;
 pub use child::{Signals, exit_code, wait};
+pub use fault::Fault;
+#[cfg(target_os = "linux")]
+pub use inside::enter;
 pub use tunnel::{Answer, Tunnel, TunnelError};
 pub use variables::{Loopback, Variable, quote, variables};
+
+/// Where the proxy is in a jail. The network is new: the port is free.
+pub const CELL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3128);

@@ -11,14 +11,14 @@ use super::*;
 use crate::support::signal;
 
 /// Policy, settings and origins of a run.
-struct Launch {
-    files: TempDir,
-    plain: Origin,
-    tls: TlsOrigin,
+pub(super) struct Launch {
+    pub(super) files: TempDir,
+    pub(super) plain: Origin,
+    pub(super) tls: TlsOrigin,
 }
 
 impl Launch {
-    async fn set() -> Self {
+    pub(super) async fn set() -> Self {
         let names = ["ok.test", "no.test", "evil.test"];
         let builder =
             names.iter().fold(ProxyBuilder::new(RULES), |builder, name| builder.local(name));
@@ -33,15 +33,15 @@ impl Launch {
         launch
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.files.path().join(name)
     }
 
-    fn http(&self, host: &str) -> String {
+    pub(super) fn http(&self, host: &str) -> String {
         format!("http://{host}:{}/", self.plain.port())
     }
 
-    fn https(&self, host: &str) -> String {
+    pub(super) fn https(&self, host: &str) -> String {
         format!("https://{host}:{}/", self.tls.origin.port())
     }
 
@@ -66,7 +66,7 @@ impl Launch {
     }
 }
 
-const EXEAT: &str = env!("CARGO_BIN_EXE_exeat");
+pub(super) const EXEAT: &str = env!("CARGO_BIN_EXE_exeat");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_goes_through_the_proxy_and_is_refused_by_it() {
@@ -189,7 +189,7 @@ async fn signals_are_passed_on() {
 }
 
 /// By setsid(1): the program becomes the command itself, with the same number.
-fn detached(command: &mut Command) -> Command {
+pub(super) fn detached(command: &mut Command) -> Command {
     let mut detached = Command::new("setsid");
     detached.arg(command.get_program()).args(command.get_args());
     detached.env_clear().current_dir(command.get_current_dir().unwrap());

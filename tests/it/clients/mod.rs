@@ -7,6 +7,8 @@
 
 mod curl;
 mod git;
+#[cfg(target_os = "linux")]
+mod jailed;
 #[cfg(unix)]
 mod launched;
 mod openssl;

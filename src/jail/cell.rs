@@ -1,0 +1,66 @@
+//! The outside of the jail: starts the process that builds it, and takes the socket that listens
+//! within. Who accepts on that socket serves the program, and nobody else can connect to it.
+
+use std::{
+    ffi::OsString,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use tokio::process::Child;
+
+use super::{
+    Fault, Variable,
+    handover::{self, Word},
+};
+
+/// A jail that stands, and in it a process that waits to become the program. Dropped, it ends.
+#[derive(Debug)]
+pub struct Cell {
+    child: Child,
+    control: OwnedFd,
+}
+
+/// How long it may take to build.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Cell {
+    /// Builds one for a program. Must be called inside a runtime. `enter` are the arguments by which
+    /// this program enters it.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be done, and the cure.
+    pub fn build(
+        enter: &[&str],
+        command: &[OsString],
+        variables: Vec<Variable>,
+    ) -> Result<(Self, TcpListener), Fault> {
+        let cannot = |error| Fault::new("cannot start the jail", error, "");
+        let (control, within) = handover::pair().map_err(cannot)?;
+        // Not by a path: it may have been replaced since.
+        let mut inside = Command::new("/proc/self/exe");
+        inside.arg0("exeat").args(enter).args(command).envs(variables);
+        inside.stdin(Stdio::from(within));
+        let child = tokio::process::Command::from(inside).spawn().map_err(cannot)?;
+        match handover::receive(&control, Some(PATIENCE)).map_err(cannot)? {
+            Word::Ready(listener) => Ok((Self { child, control }, TcpListener::from(listener))),
+            Word::Failed(why) => Err(Fault::told(&why)),
+            Word::Begin(_) => Err(cannot(std::io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    /// Lets the program begin, with the standard input of this process.
+    ///
+    /// # Errors
+    ///
+    /// It has ended already.
+    pub fn open(self) -> Result<Child, Fault> {
+        let Self { child, control } = self;
+        handover::begin(&control, rustix::stdio::stdin())
+            .map_err(|error| Fault::new("the jail is gone", error, ""))?;
+        Ok(child)
+    }
+}

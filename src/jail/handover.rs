@@ -1,0 +1,104 @@
+//! Messages between the two sides of the jail's wall, while it is built: a word, and a descriptor
+//! with it or not.
+//!
+//! The socket keeps messages whole (`SOCK_SEQPACKET`). Neither side waits for ever.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    sockopt::{Timeout, set_socket_timeout, socket_type},
+};
+
+/// What is said.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// From inside: the wall stands, and this socket listens within.
+    Ready(OwnedFd),
+    /// From inside: it cannot be built.
+    Failed(Vec<u8>),
+    /// From outside: begin, with this standard input.
+    Begin(OwnedFd),
+}
+
+const READY: u8 = b'R';
+const FAILED: u8 = b'F';
+const BEGIN: u8 = b'B';
+
+/// The longest text that is worth handing over.
+const MAX_TEXT: usize = 4096;
+
+/// Two ends of a new socket.
+pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Whether it can be an end of such a socket.
+pub(super) fn is_end(socket: impl AsFd) -> bool {
+    socket_type(socket).is_ok_and(|kind| kind == SocketType::SEQPACKET)
+}
+
+/// From inside: the wall stands.
+pub(super) fn ready(socket: impl AsFd, listener: BorrowedFd<'_>) -> io::Result<()> {
+    send(socket, READY, &[], Some(listener))
+}
+
+/// From inside: it cannot be built.
+pub(super) fn failed(socket: impl AsFd, why: &str) -> io::Result<()> {
+    send(socket, FAILED, why.as_bytes(), None)
+}
+
+/// From outside: begin.
+pub(super) fn begin(socket: impl AsFd, input: BorrowedFd<'_>) -> io::Result<()> {
+    send(socket, BEGIN, &[], Some(input))
+}
+
+fn send(
+    socket: impl AsFd,
+    word: u8,
+    text: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors: Vec<_> = descriptor.into_iter().collect();
+    if !descriptors.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    }
+    let text = text.get(..MAX_TEXT).unwrap_or(text);
+    let word = [word];
+    let message = [IoSlice::new(&word), IoSlice::new(text)];
+    sendmsg(socket, &message, &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// The next word, if it comes within `patience`; for ever if there is none.
+pub(super) fn receive(socket: impl AsFd, patience: Option<Duration>) -> io::Result<Word> {
+    set_socket_timeout(&socket, Timeout::Recv, patience)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut buffer = vec![0; MAX_TEXT + 1];
+    let received = loop {
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        match recvmsg(&socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            done => break done?.bytes,
+        }
+    };
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    match (buffer.get(..received).and_then(<[u8]>::split_first), descriptor) {
+        (Some((&READY, _)), Some(listener)) => Ok(Word::Ready(listener)),
+        (Some((&BEGIN, _)), Some(input)) => Ok(Word::Begin(input)),
+        (Some((&FAILED, text)), None) => Ok(Word::Failed(text.to_owned())),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}

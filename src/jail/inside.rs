@@ -1,0 +1,96 @@
+//! The inside of the jail: the process that builds it around itself, and then becomes the program.
+//!
+//! It is this program, started anew: with one thread, as namespaces want it, and with one end of a
+//! socket as standard input until the real one is handed over.
+
+use std::{fs, io, net::TcpListener, os::fd::AsFd as _};
+
+use super::{
+    CELL, Fault,
+    handover::{self, Word},
+    hide, namespaces, netlink, sockets,
+};
+use crate::confine::{give_up_privileges, only_namespaced_sockets};
+
+/// Builds the jail, hands out the socket that listens in it, and waits for leave to go on. Then the
+/// standard input is the real one.
+///
+/// # Errors
+///
+/// There is no jail. Whoever started this process has been told, if it was `exeat run`.
+pub fn enter() -> Result<(), Fault> {
+    let control = io::stdin();
+    if !handover::is_end(&control) {
+        return Err(Fault::new("cannot enter a jail", "there is none", "this is for `exeat run`"));
+    }
+    let listener = match build() {
+        Ok(listener) => listener,
+        Err(fault) => {
+            handover::failed(&control, &fault.to_string()).ok();
+            return Err(fault);
+        }
+    };
+    let cut_off = |error: io::Error| Fault::new("the jail was given up", error, "");
+    handover::ready(&control, listener.as_fd()).map_err(cut_off)?;
+    drop(listener);
+    // As long as whoever started it likes: if that ends, so does this.
+    match handover::receive(&control, None).map_err(cut_off)? {
+        Word::Begin(input) => {
+            Ok(rustix::stdio::dup2_stdin(input).map_err(io::Error::from).map_err(cut_off)?)
+        }
+        Word::Failed(_) | Word::Ready(_) => Err(cut_off(io::ErrorKind::InvalidData.into())),
+    }
+}
+
+/// Everything but the program.
+fn build() -> Result<TcpListener, Fault> {
+    no_foreign_descriptors()?;
+    let workplace = std::env::current_dir()
+        .map_err(|error| Fault::new("cannot tell the working directory", error, ""))?;
+    let places = sockets::find();
+    namespaces::separate()?;
+    netlink::loopback_up()?;
+    let listener = TcpListener::bind(CELL)
+        .map_err(|error| Fault::new("cannot listen in the jail", error, ""))?;
+    hide::hide(&places)?;
+    // Anew: the directory that this process is in may lie under what now covers it.
+    std::env::set_current_dir(&workplace).map_err(|error| {
+        let place = workplace.display();
+        Fault::new(
+            &format!("cannot work in {place}"),
+            error,
+            "it is hidden in the jail; change to another directory",
+        )
+    })?;
+    give_up_privileges().map_err(|error| Fault::new("cannot give up capabilities", error, ""))?;
+    only_namespaced_sockets()
+        .map_err(|error| Fault::new("cannot forbid other kinds of sockets", error, ""))?;
+    Ok(listener)
+}
+
+/// Open sockets and directories of whoever started `exeat run` would lead out.
+fn no_foreign_descriptors() -> Result<(), Fault> {
+    let unknown = |error| Fault::new("cannot tell what is open", error, "mount /proc");
+    let own = format!("/proc/{}/fd", std::process::id());
+    for entry in fs::read_dir("/proc/self/fd").map_err(unknown)? {
+        let entry = entry.map_err(unknown)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // The standard streams are meant for the program.
+        if ["0", "1", "2"].contains(&name.as_str()) {
+            continue;
+        }
+        // Gone again: it was for reading this list.
+        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        let target = target.to_string_lossy().into_owned();
+        let leads_out = target.starts_with("socket:")
+            || fs::metadata(entry.path()).is_ok_and(|open| open.is_dir());
+        if leads_out && target != own {
+            return Err(Fault::new(
+                &format!("descriptor {name} is open"),
+                target,
+                &format!("the program would inherit it; close it ({name}>&-)"),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,413 @@
+//! Programs in the jail of `exeat run`, as root and as an ordinary user: what the policy allows works
+//! through the proxy, and there is nothing else.
+//!
+//! Skipped by name where the kernel lets nobody make user namespaces.
+
+use std::{
+    fs::Permissions,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            fs::PermissionsExt as _,
+            net::{SocketAddr, UnixListener},
+            process::CommandExt as _,
+        },
+    },
+};
+
+use super::{
+    launched::{EXEAT, Launch, detached},
+    *,
+};
+use crate::support::signal;
+
+/// The number of `nobody`, who owns nothing.
+const NOBODY: u32 = 65_534;
+
+/// Whose programs are run.
+#[derive(Debug, Clone, Copy)]
+enum User {
+    /// Whoever runs the tests.
+    Own,
+    Nobody,
+}
+
+/// A launch whose programs are jailed.
+struct Jail {
+    launch: Launch,
+    user: User,
+    exeat: PathBuf,
+}
+
+/// Those that this process can be.
+fn users() -> Vec<User> {
+    match rustix::process::geteuid().is_root() {
+        true => vec![User::Own, User::Nobody],
+        false => vec![User::Own],
+    }
+}
+
+impl Jail {
+    /// None where there cannot be one.
+    async fn set(user: User) -> Option<Self> {
+        let launch = Launch::set().await;
+        fs::set_permissions(launch.files.path(), Permissions::from_mode(0o755)).unwrap();
+        let mut jail = Self { launch, user, exeat: EXEAT.into() };
+        let reachable = |jail: &Self| jail.bare(&jail.exeat).arg("--version").output().is_ok();
+        if !reachable(&jail) {
+            jail.exeat = jail.launch.path("exeat");
+            fs::copy(EXEAT, &jail.exeat).unwrap();
+        }
+        let mut probe = jail.command();
+        probe.args(["--", "true"]);
+        let finished = run(probe).await;
+        if finished.stderr.contains("user namespaces are forbidden") {
+            let required = std::env::var("EXEAT_TEST_CLIENTS").is_ok_and(|all| all == "required");
+            assert!(!required, "{}", finished.stderr);
+            println!("skipped: {}", finished.stderr);
+            return None;
+        }
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        Some(jail)
+    }
+
+    fn bare(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+        command.env("HOME", self.launch.files.path()).current_dir(self.launch.files.path());
+        match self.user {
+            User::Own => {}
+            User::Nobody => {
+                command.uid(NOBODY).gid(NOBODY);
+            }
+        }
+        command
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.bare(&self.exeat);
+        command.args(["run", "--requirements", "requirements.toml", "--settings", "exeat.toml"]);
+        command.args(["--jail", "require"]).env("EXEAT", &self.exeat);
+        command
+    }
+
+    fn script(&self, script: &str) -> Command {
+        let mut command = self.command();
+        command.args(["--", "sh", "-c", script]);
+        command
+    }
+
+    /// A Python program, and what it prints, as JSON.
+    async fn python(&self, program: &str) -> Value {
+        fs::write(self.launch.path("program.py"), program).unwrap();
+        let finished = run(self.script("exec python3 program.py")).await;
+        serde_json::from_str(&finished.text())
+            .unwrap_or_else(|error| panic!("{error}: {} {}", finished.text(), finished.stderr))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_allowed_works_and_the_rest_is_refused() {
+    if !curl_installed().await {
+        return;
+    }
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        let curl = "curl --silent --max-time 30 --cacert authority.pem";
+        let launch = &jail.launch;
+        let finished = run(jail.script(&format!(
+            "{curl} {} && {curl} {}; {curl} -o /dev/null -w '%{{http_connect}}' {}; \
+             \"$EXEAT\" why evil.test",
+            launch.http("ok.test"),
+            launch.https("ok.test"),
+            launch.https("no.test"),
+        )))
+        .await;
+        let text = finished.text();
+        assert!(text.starts_with("plaintls403evil.test:443 is refused"), "{user:?}: {text}");
+        let says = |part: &str| finished.stderr.contains(part);
+        assert!(says("exeat: refused 2 requests:"), "{}", finished.stderr);
+        assert!(!says("NOT JAILED"), "{}", finished.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_no_way_around() {
+    if !python_installed().await {
+        return;
+    }
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let program = r#"
+import errno, json, socket, sys
+def attempt(family, kind, address, protocol=0):
+    try:
+        with socket.socket(family, kind, protocol) as s:
+            s.settimeout(20)
+            s.connect(address)
+            if kind != socket.SOCK_STREAM:
+                s.send(b"x")
+                s.recv(1)
+        return "open"
+    except OSError as error:
+        return errno.errorcode.get(error.errno, type(error).__name__)
+v4, v6, tcp, udp = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM, socket.SOCK_DGRAM
+def name():
+    try:
+        return socket.getaddrinfo("ok.test", 443) and "found"
+    except OSError:
+        return "unknown"
+print(json.dumps({
+    "host loopback": attempt(v4, tcp, ("127.0.0.1", PORT)),
+    "host loopback, udp": attempt(v4, udp, ("127.0.0.1", UDP)),
+    "tcp": attempt(v4, tcp, ("198.51.100.1", 443)),
+    "tcp, v6": attempt(v6, tcp, ("2001:db8::1", 443)),
+    "udp": attempt(v4, udp, ("198.51.100.1", 443)),
+    "udp, v6": attempt(v6, udp, ("2001:db8::1", 53)),
+    "metadata": attempt(v4, tcp, ("169.254.169.254", 80)),
+    "icmp": attempt(v4, socket.SOCK_RAW, ("198.51.100.1", 0), socket.IPPROTO_ICMP),
+    "vsock": attempt(40, tcp, (2, 1)),
+    "packet": attempt(17, socket.SOCK_RAW, ("lo", 0)),
+    "dns": name(),
+}))
+"#;
+        let program = program
+            .replace("PORT", &jail.launch.plain.port().to_string())
+            .replace("UDP", &udp.local_addr().unwrap().port().to_string());
+        let found = jail.python(&program).await;
+        let expected = json!({
+            "host loopback": "ECONNREFUSED",
+            "host loopback, udp": "ECONNREFUSED",
+            "tcp": "ENETUNREACH",
+            "tcp, v6": "ENETUNREACH",
+            "udp": "ENETUNREACH",
+            "udp, v6": "ENETUNREACH",
+            "metadata": "ENETUNREACH",
+            "icmp": "EPERM",
+            "vsock": "EAFNOSUPPORT",
+            "packet": "EAFNOSUPPORT",
+            "dns": "unknown",
+        });
+        assert_eq!(found, expected, "{user:?}");
+        assert_eq!(jail.launch.plain.connections(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_of_the_machine_are_out_of_reach() {
+    if !python_installed().await {
+        return;
+    }
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        let open = |path: &Path| {
+            let listener = UnixListener::bind(path).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+            listener
+        };
+        // One beside other files, one in a directory for sockets, one that no path leads to.
+        let (beside, among) = (jail.launch.path("agent.sock"), jail.launch.path("for-sockets"));
+        fs::create_dir(&among).unwrap();
+        let among = among.join("docker.sock");
+        let listeners = [open(&beside), open(&among)];
+        let number = format!("exeat-test-{}-{user:?}", std::process::id());
+        let hidden = SocketAddr::from_abstract_name(number.as_bytes()).unwrap();
+        let hidden = UnixListener::bind_addr(&hidden).unwrap();
+        for listener in listeners.iter().chain([&hidden]) {
+            listener.set_nonblocking(true).unwrap();
+        }
+        let program = format!(
+            r#"
+import json, os, socket, stat
+def attempt(path):
+    try:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(path)
+        return "open"
+    except OSError:
+        return "closed"
+left = []
+for directory, _, names in os.walk("/run"):
+    left += [n for n in names if stat.S_ISSOCK(os.lstat(os.path.join(directory, n)).st_mode)]
+own = socket.socket(socket.AF_UNIX)
+own.bind("\0own")
+own.listen()
+print(json.dumps([attempt({beside:?}), attempt({among:?}), attempt("\0{number}"), attempt("\0own"), left]))
+"#
+        );
+        let found = jail.python(&program).await;
+        assert_eq!(found, json!(["closed", "closed", "closed", "open", []]), "{user:?}");
+        for listener in listeners.iter().chain([&hidden]) {
+            assert!(listener.accept().is_err(), "nobody came");
+        }
+        assert!(fs::exists(&beside).unwrap() && fs::exists(&among).unwrap(), "outside they stay");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_can_be_regained() {
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        let uid = match user {
+            User::Own => rustix::process::geteuid().as_raw(),
+            User::Nobody => NOBODY,
+        };
+        let finished = run(jail.script(
+            "id -u; grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' \
+             /proc/self/status | tr '\\t' ' '; \
+             ip link set lo down 2>/dev/null && echo configured; \
+             umount /run 2>/dev/null && echo uncovered; \
+             unshare --user --map-root-user --mount umount /run 2>/dev/null && echo uncovered; \
+             nsenter --target $PPID --net true 2>/dev/null && echo left; true",
+        ))
+        .await
+        .succeeded();
+        let none = "0000000000000000";
+        let expected = format!(
+            "{uid}\nCapInh: {none}\nCapPrm: {none}\nCapEff: {none}\nCapBnd: {none}\n\
+             CapAmb: {none}\nNoNewPrivs: 1\nSeccomp: 2\n"
+        );
+        assert_eq!(finished.text(), expected, "{user:?} {}", finished.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loopback_is_its_own() {
+    if !(python_installed().await && curl_installed().await) {
+        return;
+    }
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        // A server of its own, found by what NO_PROXY says.
+        let program = r#"
+import http.server, json, subprocess, threading
+class Own(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b"own")
+    def log_message(self, *_): pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Own)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+url = "http://localhost:%d/" % server.server_port
+print(json.dumps(subprocess.run(["curl", "-s", url], capture_output=True, text=True).stdout))
+"#;
+        assert_eq!(jail.python(program).await, json!("own"), "{user:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_signals_and_the_end_are_the_programs() {
+    let Some(jail) = Jail::set(User::Own).await else { return };
+    let mut command = jail.script("cat; echo error >&2; exit 7");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"input").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!((&*output.stdout, &*output.stderr), (&b"input"[..], &b"error\n"[..]));
+
+    for (program, code) in [("/nonexistent/program", 127), ("/", 126)] {
+        let mut command = jail.command();
+        command.args(["--", program]);
+        assert_eq!(run(command).await.code, Some(code), "{program}");
+    }
+    let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut command = jail.script(script);
+    let mut child = detached(&mut command).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    signal(child.id(), "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ssh_leaves_the_jail_by_connect() {
+    if !(git_installed().await && installed("ssh", &["ssh", "-V"]).await) {
+        return;
+    }
+    let Some(jail) = Jail::set(User::Own).await else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let sshd = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"SSH-2.0-exeat-test\r\n").unwrap();
+        let mut begin = [0; 8];
+        stream.read_exact(&mut begin).unwrap();
+        begin
+    });
+    run(jail.script(&format!("git ls-remote ssh://git@ok.test:{port}/repo.git"))).await.failed();
+    assert_eq!(&sshd.join().unwrap(), b"SSH-2.0-");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_no_jail_it_is_said() {
+    let Some(jail) = Jail::set(User::Own).await else { return };
+    if !works(&["unshare", "--user", "--map-root-user", "true"]).await {
+        skipped("unshare");
+        return;
+    }
+    // In a user namespace that may have none below it.
+    let within = |mode: &str, script: &str| {
+        let mut command = jail.bare(Path::new("unshare"));
+        command.args([
+            "--user",
+            "--map-root-user",
+            "sh",
+            "-c",
+            &format!(
+                "echo 0 > /proc/sys/user/max_user_namespaces && exec '{}' run --jail {mode} \
+             --preset agent -- sh -c '{script}'",
+                jail.exeat.display()
+            ),
+        ]);
+        command
+    };
+    let finished = run(within("require", "echo ran")).await;
+    assert_eq!((finished.code, finished.text().as_str()), (Some(69), ""), "{}", finished.stderr);
+    assert!(finished.stderr.contains("no jail, cannot make namespaces"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("user.max_user_namespaces > 0"), "{}", finished.stderr);
+    let finished = run(within("auto", "echo ran $HTTP_PROXY")).await.succeeded();
+    assert!(finished.text().starts_with("ran http://127.0.0.1:"), "{}", finished.text());
+    assert!(finished.stderr.contains("NOT JAILED"), "{}", finished.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_descriptors_that_lead_out_are_refused() {
+    let Some(jail) = Jail::set(User::Own).await else { return };
+    let mut command = jail.bare(Path::new("sh"));
+    command.args([
+        "-c",
+        &format!(
+            "exec 9< /; exec '{}' run --jail require --preset agent -- echo ran",
+            jail.exeat.display()
+        ),
+    ]);
+    let finished = run(command).await;
+    assert_eq!((finished.code, finished.text().as_str()), (Some(69), ""));
+    assert!(finished.stderr.contains("descriptor 9 is open"), "{}", finished.stderr);
+    // A directory that is covered is no place to work in.
+    let mut command = jail.bare(&jail.exeat);
+    command.args(["run", "--jail", "require", "--preset", "agent", "--", "echo", "ran"]);
+    let below = tempfile::tempdir_in("/run");
+    if let Ok(below) = below {
+        command.current_dir(below.path());
+        let finished = run(command).await;
+        assert_eq!((finished.code, finished.text().as_str()), (Some(69), ""));
+        assert!(finished.stderr.contains("it is hidden in the jail"), "{}", finished.stderr);
+    }
+}
+
+#[tokio::test]
+async fn nobody_enters_by_hand() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = bare(EXEAT, directory.path());
+    command.args(["jail-inside", "--", "echo", "ran"]);
+    let finished = run(command).await;
+    assert_eq!((finished.code, finished.text().as_str()), (Some(69), ""));
+}
