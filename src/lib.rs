@@ -24,15 +24,15 @@
 //! | [`confine`] | giving up what a running proxy does not need | |
 //! | [`upstream`] | vetting addresses, dialling, the origin pool | |
 //! | [`proxy`] | the data path: listener to tunnel | |
-//! | [`jail`] | what `exeat run` gives to a program | |
+//! | [`jail`] | what `exeat run` gives to a program, and what it keeps from it | |
 //! | [`app`] | composition: settings to a running proxy | |
 //! | [`cli`] | one file a subcommand | |
 //!
 //! Arrows run one way, each module importing only what stands above it; `tests/layers.rs` keeps it
 //! so. Foreign crates have a home each: clap in `cli`, hickory in `dns`, psl and idna behind
-//! `policy` and `net`, landlock and seccompiler in `confine`, globset in `cli::bench`. Some have
+//! `policy` and `net`, landlock and seccompiler in `confine`, nix in `jail`, globset in `cli::bench`. Some have
 //! two: toml (`policy::document` with `policy::lift`, `settings::file`), hyper (`proxy` for clients,
-//! `upstream` for origins), rustix (`confine`, `source::trust`, `proxy::pipes`) and regex-automata
+//! `upstream` for origins), rustix (`confine`, `jail`, `source::trust`, `proxy::pipes`) and regex-automata
 //! (`policy::automaton`, and `cli::bench` to compare with). `unsafe` is denied but in two places:
 //! `confine::trap`, for the result of a refused system call, and `net::block`, for SSE2.
 //!

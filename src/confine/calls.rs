@@ -49,7 +49,8 @@ pub(super) fn filter(refused: impl Fn(i32) + Send + 'static) -> Result<String, S
 
 /// Leaves this thread, and what it becomes, only kinds of sockets that belong to its network
 /// namespace, or to paths: AF_VSOCK, to give one, reaches the machine that a virtual one runs on.
-pub(super) fn only_namespaced_sockets() -> Result<(), String> {
+/// And what is typed into the terminal, others would run.
+pub(super) fn close_ways_around() -> Result<(), String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|_| "no filter for this kind of processor".to_owned())?;
     let filter = |calls, errno: i32| -> Result<BpfProgram, Error> {
@@ -61,8 +62,8 @@ pub(super) fn only_namespaced_sockets() -> Result<(), String> {
         if arch == TargetArch::x86_64 {
             programs.push(no_x32());
         }
-        // It opens sockets too, where no filter sees it.
-        programs.push(filter(rules(&[libc::SYS_io_uring_setup], &[])?, libc::EPERM)?);
+        // io_uring opens sockets too, where no filter sees it.
+        programs.push(filter(rules(&[libc::SYS_io_uring_setup], TYPING)?, libc::EPERM)?);
         Ok(programs)
     };
     for program in &programs().map_err(|error| error.to_string())? {
@@ -163,6 +164,12 @@ const OTHER_FAMILIES: &[(i64, &[Argument])] = &[(
         Argument::Differs(0, libc::AF_NETLINK),
     ],
 )];
+
+/// Typing into the terminal.
+const TYPING: &[(i64, &[Argument])] = &[
+    (libc::SYS_ioctl, &[Argument::Is(1, TIOCSTI)]),
+    (libc::SYS_ioctl, &[Argument::Is(1, TIOCLINUX)]),
+];
 
 /// Forbidden with some arguments: all conditions of a line together.
 const SOMETIMES: &[(i64, &[Argument])] = &[

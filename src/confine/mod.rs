@@ -71,15 +71,15 @@ pub fn give_up_privileges() -> Result<(), String> {
 }
 
 /// Leaves the calling thread, and what it becomes, only sockets that a network namespace holds, or
-/// paths. To be called after [`give_up_privileges`].
+/// paths, and no way to type into its terminal. To be called after [`give_up_privileges`].
 ///
 /// # Errors
 ///
 /// What the kernel refuses.
 #[cfg(target_os = "linux")]
-pub fn only_namespaced_sockets() -> Result<(), String> {
+pub fn close_ways_around() -> Result<(), String> {
     #[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
-    return calls::only_namespaced_sockets();
+    return calls::close_ways_around();
     #[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
     Err("no filter for this kind of processor".into())
 }

@@ -10,7 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount,
+};
 
 use super::{
     Fault,
@@ -36,6 +38,9 @@ pub(super) fn hide(places: &Places) -> Result<(), Fault> {
             Some(_) | None => {}
         }
     }
+    if rustix::process::geteuid().is_root() {
+        keep_settings().map_err(|error| cannot(Path::new(SETTINGS), error))?;
+    }
     // What is below others comes later, and may be gone by then.
     directories.sort();
     for directory in &directories {
@@ -47,6 +52,21 @@ pub(super) fn hide(places: &Places) -> Result<(), Fault> {
     }
     Ok(())
 }
+
+/// The kernel's settings belong to root, whatever its capabilities: one of them is a program that
+/// the kernel starts outside of all namespaces (`core_pattern` in core(5)).
+fn keep_settings() -> io::Result<()> {
+    mount_bind(SETTINGS, SETTINGS)?;
+    // A mount of a container's keeps its flags: fewer would be refused.
+    let flags = MountFlags::BIND
+        | MountFlags::RDONLY
+        | MountFlags::NOSUID
+        | MountFlags::NODEV
+        | MountFlags::NOEXEC;
+    Ok(mount_remount(SETTINGS, flags, c"")?)
+}
+
+const SETTINGS: &str = "/proc/sys";
 
 /// Whether a directory holds nothing but sockets: those that come later are hidden too.
 fn is_for_sockets(directory: &Path) -> bool {

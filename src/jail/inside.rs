@@ -10,7 +10,7 @@ use super::{
     handover::{self, Word},
     hide, namespaces, netlink, sockets,
 };
-use crate::confine::{give_up_privileges, only_namespaced_sockets};
+use crate::confine::{close_ways_around, give_up_privileges};
 
 /// Builds the jail, hands out the socket that listens in it, and waits for leave to go on. Then the
 /// standard input is the real one.
@@ -63,8 +63,7 @@ fn build() -> Result<TcpListener, Fault> {
         )
     })?;
     give_up_privileges().map_err(|error| Fault::new("cannot give up capabilities", error, ""))?;
-    only_namespaced_sockets()
-        .map_err(|error| Fault::new("cannot forbid other kinds of sockets", error, ""))?;
+    close_ways_around().map_err(|error| Fault::new("cannot forbid system calls", error, ""))?;
     Ok(listener)
 }
 

@@ -142,7 +142,7 @@ async fn there_is_no_way_around() {
         let Some(jail) = Jail::set(user).await else { return };
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let program = r#"
-import errno, json, socket, sys
+import errno, fcntl, json, os, socket
 def attempt(family, kind, address, protocol=0):
     try:
         with socket.socket(family, kind, protocol) as s:
@@ -155,6 +155,11 @@ def attempt(family, kind, address, protocol=0):
     except OSError as error:
         return errno.errorcode.get(error.errno, type(error).__name__)
 v4, v6, tcp, udp = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM, socket.SOCK_DGRAM
+def type_into(terminal):
+    try:
+        return fcntl.ioctl(terminal, 0x5412, b"x") and "open"
+    except OSError as error:
+        return errno.errorcode[error.errno]
 def name():
     try:
         return socket.getaddrinfo("ok.test", 443) and "found"
@@ -171,6 +176,8 @@ print(json.dumps({
     "icmp": attempt(v4, socket.SOCK_RAW, ("198.51.100.1", 0), socket.IPPROTO_ICMP),
     "vsock": attempt(40, tcp, (2, 1)),
     "packet": attempt(17, socket.SOCK_RAW, ("lo", 0)),
+    "typing": type_into(0),
+    "settings": os.access("/proc/sys/kernel/core_pattern", os.W_OK),
     "dns": name(),
 }))
 "#;
@@ -189,6 +196,8 @@ print(json.dumps({
             "icmp": "EPERM",
             "vsock": "EAFNOSUPPORT",
             "packet": "EAFNOSUPPORT",
+            "typing": "EPERM",
+            "settings": false,
             "dns": "unknown",
         });
         assert_eq!(found, expected, "{user:?}");
