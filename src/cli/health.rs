@@ -49,7 +49,12 @@ impl Health {
     }
 }
 
-fn ask(address: &str) -> io::Result<String> {
+/// The answer of `GET /healthz`, head and body.
+///
+/// # Errors
+///
+/// There is none.
+pub(super) fn ask(address: &str) -> io::Result<String> {
     let resolved = address
         .to_socket_addrs()?
         .next()

@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod connect;
 mod diff;
+mod doctor;
 mod env;
 mod generate;
 mod health;
@@ -52,8 +53,10 @@ enum Command {
     Inside(inside::Inside),
     /// Print the variables that make clients use a running proxy
     Env(env::Env),
-    /// Connect input and output to a host through the proxy, as ssh's ProxyCommand
+    /// Connect input and output to a host through the proxy, as ssh's `ProxyCommand`
     Connect(connect::Connect),
+    /// Try every way out, and say which is open
+    Doctor(doctor::Doctor),
     /// Say whether a host can be reached, and what to do if not
     Why(why::Why),
     /// Say what the policy decides about targets, without any network access
@@ -121,6 +124,7 @@ fn dispatch(command: Command) -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Inside(inside) => return inside.run(),
         Command::Env(env) => environment().map(|environment| env.run(&environment)),
+        Command::Doctor(doctor) => Ok(doctor.run()),
         Command::Connect(connect) => Ok(connect.run()),
         Command::Why(why) => environment().map(|environment| why.run(environment)),
         Command::Serve(serve) => environment().map(|environment| serve.run(environment)),

@@ -200,8 +200,6 @@ fn no_jail(fault: &Fault) -> ExitCode {
 pub(super) fn cannot_run(program: &OsStr, error: &io::Error) -> ExitCode {
     let program = program.to_string_lossy();
     say(&format!("exeat: cannot run {}: {error}", program.escape_debug()));
-    ExitCode::from(match error.kind() {
-        io::ErrorKind::NotFound => NOT_FOUND,
-        _ => CANNOT_EXECUTE,
-    })
+    let is_there = error.kind() != io::ErrorKind::NotFound;
+    ExitCode::from(if is_there { CANNOT_EXECUTE } else { NOT_FOUND })
 }

@@ -48,7 +48,7 @@ pub(super) fn filter(refused: impl Fn(i32) + Send + 'static) -> Result<String, S
 }
 
 /// Leaves this thread, and what it becomes, only kinds of sockets that belong to its network
-/// namespace, or to paths: AF_VSOCK, to give one, reaches the machine that a virtual one runs on.
+/// namespace, or to paths: `AF_VSOCK`, to give one, reaches the machine that a virtual one runs on.
 /// And what is typed into the terminal, others would run.
 pub(super) fn close_ways_around() -> Result<(), String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)

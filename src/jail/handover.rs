@@ -93,7 +93,7 @@ pub(super) fn receive(socket: impl AsFd, patience: Option<Duration>) -> io::Resu
     };
     let descriptor = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
+        RecvAncillaryMessage::ScmCredentials(_) | _ => None,
     });
     match (buffer.get(..received).and_then(<[u8]>::split_first), descriptor) {
         (Some((&READY, _)), Some(listener)) => Ok(Word::Ready(listener)),

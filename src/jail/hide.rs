@@ -1,4 +1,4 @@
-//! Mounts of the jail's own (mount_namespaces(7)): over what the program must not reach.
+//! Mounts of the jail's own (`mount_namespaces(7)`): over what the program must not reach.
 //!
 //! A mount namespace that belongs to another user namespace made within keeps these mounts as they
 //! are: nobody inside can take them away.

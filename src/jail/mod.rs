@@ -21,6 +21,7 @@ mod inside;
 mod namespaces;
 #[cfg(target_os = "linux")]
 mod netlink;
+mod probes;
 #[cfg(target_os = "linux")]
 mod sockets;
 mod tunnel;
@@ -33,6 +34,7 @@ pub use child::{Signals, exit_code, wait};
 pub use fault::Fault;
 #[cfg(target_os = "linux")]
 pub use inside::enter;
+pub use probes::{Probe, probe_network, probe_sockets};
 pub use tunnel::{Answer, Tunnel, TunnelError};
 pub use variables::{Loopback, Variable, quote, variables};
 

@@ -31,6 +31,9 @@ const DIRECTORIES: &[&str] = &["/run", "/var/run"];
 /// For temporary files, among which are sockets.
 const TEMPORARY: &[&str] = &["/tmp", "/var/tmp"];
 
+/// How far below those for sockets they are looked for.
+const MAX_DEPTH: usize = 4;
+
 /// Entries of one directory that are looked at.
 const MAX_ENTRIES: usize = 10_000;
 
@@ -45,6 +48,26 @@ pub(super) fn find() -> Places {
     {
         places.directories.insert(runtime);
     }
+    let is_covered = |path: &Path| places.directories.iter().any(|place| path.starts_with(place));
+    let found = candidates().into_iter();
+    places.sockets = found.filter(|path| !is_covered(path) && is_socket(path)).collect();
+    places
+}
+
+/// All that can be found, wherever it is.
+pub(super) fn find_all() -> BTreeSet<PathBuf> {
+    let mut found = candidates();
+    let mut level: Vec<PathBuf> = find().directories.into_iter().collect();
+    for _ in 0..MAX_DEPTH {
+        let below: Vec<PathBuf> = level.iter().flat_map(|directory| entries(directory)).collect();
+        level = below.iter().filter(|path| is_directory(path)).cloned().collect();
+        found.extend(below);
+    }
+    found.into_iter().filter(|path| is_socket(path)).collect()
+}
+
+/// What may be one.
+fn candidates() -> Vec<PathBuf> {
     let mut found = bound();
     found.extend(named());
     let mut directories: Vec<PathBuf> = TEMPORARY.iter().map(PathBuf::from).collect();
@@ -59,10 +82,7 @@ pub(super) fn find() -> Places {
         found.extend(entries(&mounted));
         found.push(mounted);
     }
-    let is_covered = |path: &Path| places.directories.iter().any(|place| path.starts_with(place));
-    let sockets = found.into_iter().filter(|path| !is_covered(path) && is_socket(path));
-    places.sockets = sockets.collect();
-    places
+    found
 }
 
 /// Whether it is a socket, as far as this process can see.
@@ -79,7 +99,7 @@ fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     entries.filter_map(|entry| Some(entry.ok()?.path()))
 }
 
-/// Those that are bound to a path (`/proc/net/unix` in proc_net(5)).
+/// Those that are bound to a path (`/proc/net/unix` in `proc_net(5)`).
 fn bound() -> Vec<PathBuf> {
     let list = fs::read("/proc/net/unix").unwrap_or_default();
     let path = |line: &[u8]| {

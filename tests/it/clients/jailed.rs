@@ -355,6 +355,39 @@ async fn ssh_leaves_the_jail_by_connect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_nothing_open() {
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        let mut command = jail.command();
+        // Found by its name in the environment.
+        let agent = jail.launch.path("agent.sock");
+        let listener = UnixListener::bind(&agent).unwrap();
+        fs::set_permissions(&agent, Permissions::from_mode(0o777)).unwrap();
+        command.env("SSH_AUTH_SOCK", &agent).arg("--").arg(&jail.exeat).arg("doctor");
+        let finished = run(command).await;
+        let text = finished.text();
+        assert_eq!(finished.code, Some(0), "{user:?} {text} {}", finished.stderr);
+        let closed = text.lines().filter(|line| line.starts_with("closed ")).count();
+        let well = text.lines().filter(|line| line.starts_with("ok ")).count();
+        assert_eq!((closed, well, text.lines().count()), (8, 2, 10), "{text}");
+
+        // Where nothing is hidden and no proxy runs, in a network without a way out.
+        let mut command = jail.bare(Path::new("unshare"));
+        command.args(["--user", "--map-root-user", "--net", "--"]).arg(&jail.exeat);
+        command.args(["doctor", "--proxy", "127.0.0.1:9"]).env("SSH_AUTH_SOCK", &agent);
+        let finished = run(command).await;
+        let text = finished.text();
+        assert_eq!(finished.code, Some(1), "{text}");
+        let says = |part: &str| text.lines().any(|line| line.starts_with(part));
+        assert!(says(&format!("OPEN     unix socket {}", agent.display())), "{user:?} {text}");
+        assert!(says("MISSING  the proxy at 127.0.0.1:9 does not answer"), "{text}");
+        assert!(says("MISSING  not set, or to something else"), "{text}");
+        assert!(!says("OPEN     TCP"), "{text}");
+        drop(listener);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_there_is_no_jail_it_is_said() {
     let Some(jail) = Jail::set(User::Own).await else { return };
     if !works(&["unshare", "--user", "--map-root-user", "true"]).await {
