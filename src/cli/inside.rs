@@ -6,10 +6,13 @@ use std::{ffi::OsString, os::unix::process::CommandExt as _, process::ExitCode};
 use clap::Args;
 
 use super::{Exit, complain, run::cannot_run};
-use crate::jail::enter;
+use crate::jail::{enter, restrict_to};
 
 #[derive(Debug, Args)]
 pub(super) struct Inside {
+    /// There is no jail: TCP to this port is all that is left
+    #[arg(long)]
+    port: Option<u16>,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -17,10 +20,13 @@ pub(super) struct Inside {
 
 impl Inside {
     pub(super) fn run(self) -> ExitCode {
-        // `exeat run` has been told, and says it.
-        if let Err(fault) = enter() {
-            tracing::debug!("{fault}");
-            return Exit::Unavailable.into();
+        let entered = match self.port {
+            // `exeat run` is told, and says it.
+            None => enter().map_err(|_| Exit::Unavailable),
+            Some(port) => restrict_to(port).map_err(|fault| complain(&fault, Exit::Unavailable)),
+        };
+        if let Err(exit) = entered {
+            return exit.into();
         }
         let Some((program, arguments)) = self.command.split_first() else {
             return complain(&"no program", Exit::Usage).into();

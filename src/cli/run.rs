@@ -23,7 +23,9 @@ use super::{
 };
 use crate::{
     app::Opened,
-    jail::{CELL, Cell, Fault, Loopback, Signals, Variable, exit_code, variables, wait},
+    jail::{
+        CELL, Cell, Fault, Loopback, Signals, Variable, can_restrict, exit_code, variables, wait,
+    },
     net::{Authority, Host, Port},
     observe::{Refusals, start_log},
     settings::{Environment, Flags, Permissions, Settings},
@@ -50,7 +52,7 @@ pub(super) struct Run {
 /// How much is asked of the jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Jail {
-    /// If it can be had; if not, the program runs without, and two lines on stderr say so
+    /// If it can be had; if not, what is left of it, and two lines on stderr say so
     Auto,
     /// Or the program is not run
     Require,
@@ -59,7 +61,7 @@ enum Jail {
 }
 
 /// How this program becomes the process that enters the jail (`inside`).
-const ENTER: &[&str] = &["jail-inside", "--"];
+const ENTER: &[&str] = &["jail-inside"];
 
 /// How long what the program leaves behind may take to finish.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -158,26 +160,61 @@ fn prepare(
     let variables = |proxy, loopback| told(proxy, loopback).map_err(|error| unavailable(&error));
     match jail {
         Jail::Auto | Jail::Require => {
-            match Cell::build(ENTER, command, variables(CELL, Loopback::Own)?) {
+            match Cell::build(&[ENTER, &["--"]].concat(), command, variables(CELL, Loopback::Own)?)
+            {
                 Ok((cell, listener)) => {
                     let opened =
                         opened.accept_on(listener).map_err(|error| cannot_start(&error))?;
                     return Ok((Waiting::Jailed(cell), opened));
                 }
                 Err(fault) if jail == Jail::Require => return Err(no_jail(&fault)),
-                Err(fault) => say(&format!(
-                    "exeat: NOT JAILED, {fault}\nexeat: NOT JAILED: what ignores the proxy \
-                     variables goes out unchecked"
-                )),
+                Err(fault) => {
+                    say(&format!("exeat: NOT JAILED, {fault}"));
+                    return fall_back(command, opened.address(), &variables).map(|it| (it, opened));
+                }
             }
         }
         Jail::Off => {}
     }
+    let command = unjailed(command, variables(opened.address(), Loopback::Shared)?)?;
+    Ok((Waiting::Unjailed(command), opened))
+}
+
+/// What is left without a jail: where the kernel can, TCP to the proxy's port and nothing else of the
+/// internet; and what that is worth.
+fn fall_back(
+    command: &[OsString],
+    proxy: SocketAddr,
+    variables: &impl Fn(SocketAddr, Loopback) -> Result<Vec<Variable>, ExitCode>,
+) -> Result<Waiting, ExitCode> {
+    let variables = variables(proxy, Loopback::Shared)?;
+    let port = proxy.port();
+    if let Err(why) = can_restrict() {
+        say(&format!(
+            "exeat: NOT JAILED: what ignores the proxy variables goes out unchecked ({why})"
+        ));
+        return unjailed(command, variables).map(Waiting::Unjailed);
+    }
+    say(&format!(
+        "exeat: NOT JAILED: only port {port} can be connected to, but on any host, and unix sockets \
+         are open (Landlock, seccomp)"
+    ));
+    let mut restricted = Command::new("/proc/self/exe");
+    restricted.args([ENTER, &["--port", &port.to_string(), "--"]].concat()).args(command);
+    restricted.envs(variables);
+    Ok(Waiting::Unjailed(restricted.into()))
+}
+
+/// The program as it is.
+fn unjailed(
+    command: &[OsString],
+    variables: Vec<Variable>,
+) -> Result<tokio::process::Command, ExitCode> {
     let (program, arguments) =
         command.split_first().ok_or_else(|| unavailable(&io::ErrorKind::InvalidInput.into()))?;
     let mut command = Command::new(program);
-    command.args(arguments).envs(variables(opened.address(), Loopback::Shared)?);
-    Ok((Waiting::Unjailed(command.into()), opened))
+    command.args(arguments).envs(variables);
+    Ok(command.into())
 }
 
 /// What the program is told of the proxy.

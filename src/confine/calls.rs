@@ -51,6 +51,17 @@ pub(super) fn filter(refused: impl Fn(i32) + Send + 'static) -> Result<String, S
 /// namespace, or to paths: `AF_VSOCK`, to give one, reaches the machine that a virtual one runs on.
 /// And what is typed into the terminal, others would run.
 pub(super) fn close_ways_around() -> Result<(), String> {
+    refuse(OTHER_FAMILIES, TYPING)
+}
+
+/// The same, and of the internet's protocols only TCP, opened in the one way that Landlock sees.
+pub(super) fn only_tcp() -> Result<(), String> {
+    refuse(&[OTHER_FAMILIES, OTHER_PROTOCOLS].concat(), &[TYPING, FAST_OPEN].concat())
+}
+
+/// Puts filters in force for this thread and what it becomes: these sockets are of no known family,
+/// these calls fail.
+fn refuse(sockets: &[(i64, &[Argument])], calls: &[(i64, &[Argument])]) -> Result<(), String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|_| "no filter for this kind of processor".to_owned())?;
     let filter = |calls, errno: i32| -> Result<BpfProgram, Error> {
@@ -58,12 +69,12 @@ pub(super) fn close_ways_around() -> Result<(), String> {
         Ok(SeccompFilter::new(calls, SeccompAction::Allow, action, arch)?.try_into()?)
     };
     let programs = || -> Result<Vec<BpfProgram>, Error> {
-        let mut programs = vec![filter(rules(&[], OTHER_FAMILIES)?, libc::EAFNOSUPPORT)?];
+        let mut programs = vec![filter(rules(&[], sockets)?, libc::EAFNOSUPPORT)?];
         if arch == TargetArch::x86_64 {
             programs.push(no_x32());
         }
         // io_uring opens sockets too, where no filter sees it.
-        programs.push(filter(rules(&[libc::SYS_io_uring_setup], TYPING)?, libc::EPERM)?);
+        programs.push(filter(rules(&[libc::SYS_io_uring_setup], calls)?, libc::EPERM)?);
         Ok(programs)
     };
     for program in &programs().map_err(|error| error.to_string())? {
@@ -164,6 +175,32 @@ const OTHER_FAMILIES: &[(i64, &[Argument])] = &[(
         Argument::Differs(0, libc::AF_NETLINK),
     ],
 )];
+
+/// Sockets of the internet that are no TCP: by their type (of which `SOCK_STREAM` is 1, and the others
+/// have another bit), or by a protocol that is neither left open nor named.
+const OTHER_PROTOCOLS: &[(i64, &[Argument])] = &[
+    (libc::SYS_socket, &[Argument::Is(0, INET), Argument::Has(1, 2)]),
+    (libc::SYS_socket, &[Argument::Is(0, INET), Argument::Has(1, 4)]),
+    (
+        libc::SYS_socket,
+        &[Argument::Is(0, INET), Argument::Differs(2, 0), Argument::Differs(2, libc::IPPROTO_TCP)],
+    ),
+    (libc::SYS_socket, &[Argument::Is(0, INET6), Argument::Has(1, 2)]),
+    (libc::SYS_socket, &[Argument::Is(0, INET6), Argument::Has(1, 4)]),
+    (
+        libc::SYS_socket,
+        &[Argument::Is(0, INET6), Argument::Differs(2, 0), Argument::Differs(2, libc::IPPROTO_TCP)],
+    ),
+];
+const INET: u64 = 2;
+const INET6: u64 = 10;
+
+/// Connecting by sending (tcp(7)).
+const FAST_OPEN: &[(i64, &[Argument])] = &[
+    (libc::SYS_sendto, &[Argument::Has(3, libc::MSG_FASTOPEN)]),
+    (libc::SYS_sendmsg, &[Argument::Has(2, libc::MSG_FASTOPEN)]),
+    (libc::SYS_sendmmsg, &[Argument::Has(3, libc::MSG_FASTOPEN)]),
+];
 
 /// Typing into the terminal.
 const TYPING: &[(i64, &[Argument])] = &[

@@ -13,6 +13,8 @@ mod calls;
 #[cfg(target_os = "linux")]
 mod files;
 #[cfg(target_os = "linux")]
+mod ports;
+#[cfg(target_os = "linux")]
 mod privileges;
 #[cfg(target_os = "linux")]
 #[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
@@ -82,6 +84,32 @@ pub fn close_ways_around() -> Result<(), String> {
     return calls::close_ways_around();
     #[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
     Err("no filter for this kind of processor".into())
+}
+
+/// Leaves the calling thread, and what it becomes, TCP to one port, of whatever host, and no other
+/// internet protocol.
+///
+/// # Errors
+///
+/// What the kernel refuses or does not know.
+#[cfg(target_os = "linux")]
+pub fn only_connect_to(port: u16) -> Result<(), String> {
+    privileges::gain_none()?;
+    ports::restrict(port)?;
+    #[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
+    return calls::only_tcp();
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
+    Err("no filter for this kind of processor".into())
+}
+
+/// Whether this kernel can do that.
+///
+/// # Errors
+///
+/// Why not.
+#[cfg(target_os = "linux")]
+pub fn can_restrict_ports() -> Result<(), String> {
+    ports::can_restrict()
 }
 
 /// Confines nothing: only Linux is confined.

@@ -10,7 +10,7 @@ use super::{
     handover::{self, Word},
     hide, namespaces, netlink, sockets,
 };
-use crate::confine::{close_ways_around, give_up_privileges};
+use crate::confine::{close_ways_around, give_up_privileges, only_connect_to};
 
 /// Builds the jail, hands out the socket that listens in it, and waits for leave to go on. Then the
 /// standard input is the real one.
@@ -40,6 +40,15 @@ pub fn enter() -> Result<(), Fault> {
         }
         Word::Failed(_) | Word::Ready(_) => Err(cut_off(io::ErrorKind::InvalidData.into())),
     }
+}
+
+/// Leaves this process TCP to one port, where there is no jail.
+///
+/// # Errors
+///
+/// What the kernel refuses.
+pub fn restrict_to(port: u16) -> Result<(), Fault> {
+    only_connect_to(port).map_err(|error| Fault::new("cannot restrict the program", error, ""))
 }
 
 /// Everything but the program.

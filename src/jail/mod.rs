@@ -33,10 +33,23 @@ pub use cell::Cell;
 pub use child::{Signals, exit_code, wait};
 pub use fault::Fault;
 #[cfg(target_os = "linux")]
-pub use inside::enter;
+pub use inside::{enter, restrict_to};
+
 pub use probes::{Probe, probe_network, probe_sockets};
 pub use tunnel::{Answer, Tunnel, TunnelError};
 pub use variables::{Loopback, Variable, quote, variables};
 
 /// Where the proxy is in a jail. The network is new: the port is free.
 pub const CELL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3128);
+
+/// Whether a program can be kept to one port where there is no jail.
+///
+/// # Errors
+///
+/// Why not.
+pub fn can_restrict() -> Result<(), String> {
+    #[cfg(target_os = "linux")]
+    return crate::confine::can_restrict_ports();
+    #[cfg(not(target_os = "linux"))]
+    Err("only Linux can".into())
+}
