@@ -26,7 +26,8 @@ use crate::{
     observe::{Audit, AuditError, AuditOutput, Counters, Refusals},
     policy::{Egress, Mode, Policy, Ruleset},
     proxy::{
-        Bound, Context, ListenError, Pipes, Places, SelfTestError, Workers, WorkersError, self_test,
+        Bound, Captured, Context, ListenError, Pipes, Places, SelfTestError, Workers, WorkersError,
+        self_test,
     },
     requirements::{Applied, Rejected},
     settings::{AuditTarget, Confine, Listen, Permissions, Settings},
@@ -48,6 +49,7 @@ pub struct Opened {
     audit: AuditOutput,
     counters: Arc<Counters>,
     refusals: Option<Arc<Refusals>>,
+    captured: Option<Captured>,
     lowered: Option<String>,
 }
 
@@ -57,6 +59,9 @@ pub enum StartError {
     /// The audit target cannot be opened.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The socket for captured connections cannot be watched.
+    #[error("cannot accept captured connections: {0}")]
+    Captured(#[source] io::Error),
     /// DNS cannot be set up.
     #[error(transparent)]
     Dns(#[from] DnsStartError),
@@ -136,6 +141,7 @@ impl Opened {
             audit,
             counters,
             refusals: None,
+            captured: None,
             lowered,
         })
     }
@@ -147,6 +153,12 @@ impl Opened {
     /// It is no socket that can be accepted on.
     pub fn accept_on(self, listener: TcpListener) -> Result<Self, StartError> {
         Ok(Self { bound: Bound::adopt(listener)?, ..self })
+    }
+
+    /// Serves connections that were meant for other hosts too.
+    #[must_use]
+    pub fn capture(self, captured: Captured) -> Self {
+        Self { captured: Some(captured), ..self }
     }
 
     /// Tells of each refusal.
@@ -218,6 +230,7 @@ impl Opened {
             audit,
             counters,
             refusals,
+            captured,
             lowered,
         } = self;
         let summary = summary(&source, &applied);
@@ -259,6 +272,10 @@ impl Opened {
         });
         let tested = self_test(bound_within.listener()?, bound_within.address(), &context).await?;
         let workers = Workers::start(tested, &bound, threads, &context)?;
+        if let Some(captured) = captured {
+            let accepting = captured.listen(Arc::clone(&context)).map_err(StartError::Captured)?;
+            context.tasks.spawn(accepting);
+        }
         Ok(App {
             address,
             context,

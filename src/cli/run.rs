@@ -2,8 +2,9 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    future::pending,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     num::NonZero,
     path::Path,
     process::{Command, ExitCode, ExitStatus},
@@ -22,9 +23,10 @@ use super::{
     settings::SettingsArgs,
 };
 use crate::{
-    app::Opened,
+    app::{Captured, Opened},
     jail::{
-        CELL, Cell, Fault, Loopback, Signals, Variable, can_restrict, exit_code, variables, wait,
+        CELL, Cell, Fault, Loopback, Names, Signals, Variable, Within, can_restrict, exit_code,
+        variables, wait,
     },
     net::{Authority, Host, Port},
     observe::{Refusals, start_log},
@@ -119,8 +121,8 @@ impl Run {
 
 /// A program that is there and waits for its proxy.
 enum Waiting {
-    /// In a jail.
-    Jailed(Cell),
+    /// In a jail, with names that stand for nothing outside, if it captures connections.
+    Jailed(Cell, Option<(Arc<Names>, UdpSocket)>),
     /// Outside of any, not started yet.
     Unjailed(tokio::process::Command),
 }
@@ -133,15 +135,27 @@ async fn run(opened: Opened, jail: Jail, command: &[OsString]) -> Result<ExitSta
     let app = opened.start(threads).await.map_err(|error| cannot_start(&error))?;
     let (warnings, text) = app.warnings();
     show(warnings, &text, app.policy_name());
-    let child = match waiting {
-        Waiting::Jailed(cell) => cell.open().map_err(|fault| no_jail(&fault))?,
+    let (child, names) = match waiting {
+        Waiting::Jailed(cell, names) => (cell.open().map_err(|fault| no_jail(&fault))?, names),
         Waiting::Unjailed(mut command) => {
-            command.spawn().map_err(|error| cannot_run(command.as_std().get_program(), &error))?
+            let child = command
+                .spawn()
+                .map_err(|error| cannot_run(command.as_std().get_program(), &error))?;
+            (child, None)
         }
+    };
+    let naming = async {
+        if let Some((names, socket)) = names {
+            names.answer(socket).await?;
+        }
+        pending::<io::Result<()>>().await
     };
     let (ended, end) = oneshot::channel::<()>();
     let waiting = async {
-        let status = wait(child, signals).await;
+        let status = tokio::select! {
+            status = wait(child, signals) => status,
+            Err(error) = naming => Err(error),
+        };
         drop(ended);
         status
     };
@@ -162,10 +176,21 @@ fn prepare(
         Jail::Auto | Jail::Require => {
             match Cell::build(&[ENTER, &["--"]].concat(), command, variables(CELL, Loopback::Own)?)
             {
-                Ok((cell, listener)) => {
-                    let opened =
-                        opened.accept_on(listener).map_err(|error| cannot_start(&error))?;
-                    return Ok((Waiting::Jailed(cell), opened));
+                Ok((cell, within)) => {
+                    let Within { http, captured } = within;
+                    let opened = opened.accept_on(http).map_err(|error| cannot_start(&error))?;
+                    let (opened, names) = match captured {
+                        Ok(sockets) => capture(opened, sockets),
+                        Err(fault) if jail == Jail::Require => return Err(no_jail(&fault)),
+                        Err(fault) => {
+                            say(&format!(
+                                "exeat: jailed, but programs that know no proxy get no \
+                                 connection, {fault}"
+                            ));
+                            (opened, None)
+                        }
+                    };
+                    return Ok((Waiting::Jailed(cell, names), opened));
                 }
                 Err(fault) if jail == Jail::Require => return Err(no_jail(&fault)),
                 Err(fault) => {
@@ -178,6 +203,17 @@ fn prepare(
     }
     let command = unjailed(command, variables(opened.address(), Loopback::Shared)?)?;
     Ok((Waiting::Unjailed(command), opened))
+}
+
+/// Has the proxy serve what a jail captures.
+fn capture(
+    opened: Opened,
+    (socket, dns): (TcpListener, UdpSocket),
+) -> (Opened, Option<(Arc<Names>, UdpSocket)>) {
+    let names = Arc::new(Names::default());
+    let known = Arc::clone(&names);
+    let destinations = Arc::new(move |address| known.meant_by(address));
+    (opened.capture(Captured { socket, destinations }), Some((names, dns)))
 }
 
 /// What is left without a jail: where the kernel can, TCP to the proxy's port and nothing else of the

@@ -3,7 +3,8 @@
 
 use std::{
     ffi::OsString,
-    net::TcpListener,
+    io,
+    net::{TcpListener, UdpSocket},
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     process::{Command, Stdio},
     time::Duration,
@@ -12,7 +13,7 @@ use std::{
 use tokio::process::Child;
 
 use super::{
-    Fault, Variable,
+    Fault, Variable, Within,
     handover::{self, Word},
 };
 
@@ -37,7 +38,7 @@ impl Cell {
         enter: &[&str],
         command: &[OsString],
         variables: Vec<Variable>,
-    ) -> Result<(Self, TcpListener), Fault> {
+    ) -> Result<(Self, Within), Fault> {
         let cannot = |error| Fault::new("cannot start the jail", error, "");
         let (control, within) = handover::pair().map_err(cannot)?;
         // Not by a path: it may have been replaced since.
@@ -46,9 +47,21 @@ impl Cell {
         inside.stdin(Stdio::from(within));
         let child = tokio::process::Command::from(inside).spawn().map_err(cannot)?;
         match handover::receive(&control, Some(PATIENCE)).map_err(cannot)? {
-            Word::Ready(listener) => Ok((Self { child, control }, TcpListener::from(listener))),
+            Word::Ready(sockets, missing) => {
+                let mut sockets = sockets.into_iter();
+                let http = sockets
+                    .next()
+                    .ok_or(io::ErrorKind::InvalidData)
+                    .map_err(|e| cannot(e.into()))?;
+                let captured = match (sockets.next(), sockets.next()) {
+                    (Some(tcp), Some(dns)) => Ok((TcpListener::from(tcp), UdpSocket::from(dns))),
+                    (_, _) => Err(Fault::told(&missing)),
+                };
+                let within = Within { http: TcpListener::from(http), captured };
+                Ok((Self { child, control }, within))
+            }
             Word::Failed(why) => Err(Fault::told(&why)),
-            Word::Begin(_) => Err(cannot(std::io::ErrorKind::InvalidData.into())),
+            Word::Begin(_) => Err(cannot(io::ErrorKind::InvalidData.into())),
         }
     }
 

@@ -19,8 +19,8 @@ use rustix::net::{
 /// What is said.
 #[derive(Debug)]
 pub(super) enum Word {
-    /// From inside: the wall stands, and this socket listens within.
-    Ready(OwnedFd),
+    /// From inside: the wall stands, and these sockets are within; what is not there, and why.
+    Ready(Vec<OwnedFd>, Vec<u8>),
     /// From inside: it cannot be built.
     Failed(Vec<u8>),
     /// From outside: begin, with this standard input.
@@ -45,31 +45,30 @@ pub(super) fn is_end(socket: impl AsFd) -> bool {
 }
 
 /// From inside: the wall stands.
-pub(super) fn ready(socket: impl AsFd, listener: BorrowedFd<'_>) -> io::Result<()> {
-    send(socket, READY, &[], Some(listener))
+pub(super) fn ready(socket: impl AsFd, within: &[BorrowedFd<'_>], missing: &str) -> io::Result<()> {
+    send(socket, READY, missing.as_bytes(), within)
 }
 
 /// From inside: it cannot be built.
 pub(super) fn failed(socket: impl AsFd, why: &str) -> io::Result<()> {
-    send(socket, FAILED, why.as_bytes(), None)
+    send(socket, FAILED, why.as_bytes(), &[])
 }
 
 /// From outside: begin.
 pub(super) fn begin(socket: impl AsFd, input: BorrowedFd<'_>) -> io::Result<()> {
-    send(socket, BEGIN, &[], Some(input))
+    send(socket, BEGIN, &[], &[input])
 }
 
 fn send(
     socket: impl AsFd,
     word: u8,
     text: &[u8],
-    descriptor: Option<BorrowedFd<'_>>,
+    descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors: Vec<_> = descriptor.into_iter().collect();
     if !descriptors.is_empty() {
-        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        control.push(SendAncillaryMessage::ScmRights(descriptors));
     }
     let text = text.get(..MAX_TEXT).unwrap_or(text);
     let word = [word];
@@ -81,7 +80,7 @@ fn send(
 /// The next word, if it comes within `patience`; for ever if there is none.
 pub(super) fn receive(socket: impl AsFd, patience: Option<Duration>) -> io::Result<Word> {
     set_socket_timeout(&socket, Timeout::Recv, patience)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut buffer = vec![0; MAX_TEXT + 1];
     let received = loop {
@@ -91,14 +90,18 @@ pub(super) fn receive(socket: impl AsFd, patience: Option<Duration>) -> io::Resu
             done => break done?.bytes,
         }
     };
-    let descriptor = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        RecvAncillaryMessage::ScmCredentials(_) | _ => None,
-    });
-    match (buffer.get(..received).and_then(<[u8]>::split_first), descriptor) {
-        (Some((&READY, _)), Some(listener)) => Ok(Word::Ready(listener)),
-        (Some((&BEGIN, _)), Some(input)) => Ok(Word::Begin(input)),
-        (Some((&FAILED, text)), None) => Ok(Word::Failed(text.to_owned())),
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            descriptors.extend(received);
+        }
+    }
+    match buffer.get(..received).and_then(<[u8]>::split_first) {
+        Some((&READY, missing)) => Ok(Word::Ready(descriptors, missing.to_owned())),
+        Some((&FAILED, text)) => Ok(Word::Failed(text.to_owned())),
+        Some((&BEGIN, _)) => {
+            descriptors.pop().map(Word::Begin).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        }
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }

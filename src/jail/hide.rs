@@ -68,6 +68,30 @@ fn keep_settings() -> io::Result<()> {
 
 const SETTINGS: &str = "/proc/sys";
 
+/// Makes programs ask the jail's own DNS: another file in the place of resolv.conf(5).
+pub(super) fn own_resolver() -> Result<(), Fault> {
+    let cannot = |error| Fault::new(&format!("cannot replace {RESOLVER}"), error, "");
+    let text = "# Written by exeat: every name gets an address that stands for it.\n\
+        nameserver 127.0.0.1\n";
+    // What it led to may be covered by now.
+    if let Ok(target) = fs::read_link(RESOLVER)
+        && !fs::exists(RESOLVER).unwrap_or(false)
+    {
+        let target = Path::new(RESOLVER).with_file_name("").join(target);
+        let parent = target.parent().unwrap_or_else(|| Path::new("/"));
+        return fs::create_dir_all(parent).and_then(|()| fs::write(&target, text)).map_err(cannot);
+    }
+    // The C library's default is the same.
+    if !fs::exists(RESOLVER).unwrap_or(false) {
+        return Ok(());
+    }
+    let own = "/run/exeat-resolv.conf";
+    fs::write(own, text).map_err(cannot)?;
+    mount_bind(own, RESOLVER).map_err(|error| cannot(error.into()))
+}
+
+const RESOLVER: &str = "/etc/resolv.conf";
+
 /// Whether a directory holds nothing but sockets: those that come later are hidden too.
 fn is_for_sockets(directory: &Path) -> bool {
     let is_home = std::env::home_dir().is_some_and(|home| home == directory);

@@ -3,12 +3,16 @@
 //! It is this program, started anew: with one thread, as namespaces want it, and with one end of a
 //! socket as standard input until the real one is handed over.
 
-use std::{fs, io, net::TcpListener, os::fd::AsFd as _};
+use std::{
+    fs, io,
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    os::fd::AsFd as _,
+};
 
 use super::{
     CELL, Fault,
     handover::{self, Word},
-    hide, namespaces, netlink, sockets,
+    hide, namespaces, netlink, redirect, sockets,
 };
 use crate::confine::{close_ways_around, give_up_privileges, only_connect_to};
 
@@ -23,22 +27,27 @@ pub fn enter() -> Result<(), Fault> {
     if !handover::is_end(&control) {
         return Err(Fault::new("cannot enter a jail", "there is none", "this is for `exeat run`"));
     }
-    let listener = match build() {
-        Ok(listener) => listener,
+    let within = match build() {
+        Ok(within) => within,
         Err(fault) => {
             handover::failed(&control, &fault.to_string()).ok();
             return Err(fault);
         }
     };
     let cut_off = |error: io::Error| Fault::new("the jail was given up", error, "");
-    handover::ready(&control, listener.as_fd()).map_err(cut_off)?;
-    drop(listener);
+    let Within { http, captured } = within;
+    let told = match &captured {
+        Ok((tcp, dns)) => handover::ready(&control, &[http.as_fd(), tcp.as_fd(), dns.as_fd()], ""),
+        Err(fault) => handover::ready(&control, &[http.as_fd()], &fault.to_string()),
+    };
+    told.map_err(cut_off)?;
+    drop((http, captured));
     // As long as whoever started it likes: if that ends, so does this.
     match handover::receive(&control, None).map_err(cut_off)? {
         Word::Begin(input) => {
             Ok(rustix::stdio::dup2_stdin(input).map_err(io::Error::from).map_err(cut_off)?)
         }
-        Word::Failed(_) | Word::Ready(_) => Err(cut_off(io::ErrorKind::InvalidData.into())),
+        Word::Failed(_) | Word::Ready(..) => Err(cut_off(io::ErrorKind::InvalidData.into())),
     }
 }
 
@@ -51,17 +60,25 @@ pub fn restrict_to(port: u16) -> Result<(), Fault> {
     only_connect_to(port).map_err(|error| Fault::new("cannot restrict the program", error, ""))
 }
 
+/// The sockets that were made in the jail, for the proxy outside.
+struct Within {
+    http: TcpListener,
+    /// For connections to other hosts, and for questions about names; or why there is none.
+    captured: Result<(TcpListener, UdpSocket), Fault>,
+}
+
 /// Everything but the program.
-fn build() -> Result<TcpListener, Fault> {
+fn build() -> Result<Within, Fault> {
     no_foreign_descriptors()?;
     let workplace = std::env::current_dir()
         .map_err(|error| Fault::new("cannot tell the working directory", error, ""))?;
     let places = sockets::find();
     namespaces::separate()?;
     netlink::loopback_up()?;
-    let listener = TcpListener::bind(CELL)
-        .map_err(|error| Fault::new("cannot listen in the jail", error, ""))?;
+    let cannot = |error| Fault::new("cannot listen in the jail", error, "");
+    let http = TcpListener::bind(CELL).map_err(cannot)?;
     hide::hide(&places)?;
+    let captured = capture();
     // Anew: the directory that this process is in may lie under what now covers it.
     std::env::set_current_dir(&workplace).map_err(|error| {
         let place = workplace.display();
@@ -73,7 +90,17 @@ fn build() -> Result<TcpListener, Fault> {
     })?;
     give_up_privileges().map_err(|error| Fault::new("cannot give up capabilities", error, ""))?;
     close_ways_around().map_err(|error| Fault::new("cannot forbid system calls", error, ""))?;
-    Ok(listener)
+    Ok(Within { http, captured })
+}
+
+/// Has connections to other hosts, and questions about names, arrive at sockets.
+fn capture() -> Result<(TcpListener, UdpSocket), Fault> {
+    let cannot = |error| Fault::new("cannot capture connections", error, "");
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, redirect::PORT)).map_err(cannot)?;
+    let dns = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).map_err(cannot)?;
+    hide::own_resolver()?;
+    redirect::redirect()?;
+    Ok((tcp, dns))
 }
 
 /// Open sockets and directories of whoever started `exeat run` would lead out.

@@ -3,7 +3,7 @@
 //!
 //! Variables make programs of good will use the proxy; they are no boundary. The jail is one
 //! (Linux, without root or helper programs): a network namespace in which there is nothing but
-//! loopback and a socket that the proxy outside accepts on, and a mount namespace in which unix
+//! loopback and sockets that the proxy outside accepts on, and a mount namespace in which unix
 //! sockets of the machine, which cross network namespaces, are covered. Nothing here decides who may
 //! go where, and nothing here starts a proxy: that is `proxy`'s and `app`'s.
 
@@ -17,17 +17,20 @@ mod handover;
 mod hide;
 #[cfg(target_os = "linux")]
 mod inside;
+mod names;
 #[cfg(target_os = "linux")]
 mod namespaces;
 #[cfg(target_os = "linux")]
 mod netlink;
 mod probes;
 #[cfg(target_os = "linux")]
+mod redirect;
+#[cfg(target_os = "linux")]
 mod sockets;
 mod tunnel;
 mod variables;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 pub use cell::Cell;
 pub use child::{Signals, exit_code, wait};
@@ -35,9 +38,20 @@ pub use fault::Fault;
 #[cfg(target_os = "linux")]
 pub use inside::{enter, restrict_to};
 
+pub use names::Names;
 pub use probes::{Probe, probe_network, probe_sockets};
 pub use tunnel::{Answer, Tunnel, TunnelError};
 pub use variables::{Loopback, Variable, quote, variables};
+
+/// Sockets in a jail, for the proxy outside.
+#[derive(Debug)]
+pub struct Within {
+    /// For its clients.
+    pub http: TcpListener,
+    /// For connections that were meant for other hosts, and for questions about names; or why
+    /// there is none, and they come to nothing.
+    pub captured: Result<(TcpListener, UdpSocket), Fault>,
+}
 
 /// Where the proxy is in a jail. The network is new: the port is free.
 pub const CELL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3128);

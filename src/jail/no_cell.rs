@@ -1,10 +1,10 @@
 //! There is no jail but on Linux.
 
-use std::{ffi::OsString, net::TcpListener};
+use std::ffi::OsString;
 
 use tokio::process::Child;
 
-use super::{Fault, Variable};
+use super::{Fault, Variable, Within};
 
 /// A jail; there is none.
 #[derive(Debug)]
@@ -16,11 +16,7 @@ impl Cell {
     /// # Errors
     ///
     /// Always.
-    pub fn build(
-        _: &[&str],
-        _: &[OsString],
-        _: Vec<Variable>,
-    ) -> Result<(Self, TcpListener), Fault> {
+    pub fn build(_: &[&str], _: &[OsString], _: Vec<Variable>) -> Result<(Self, Within), Fault> {
         Err(Fault::new("cannot make a jail", "only Linux has one", ""))
     }
 

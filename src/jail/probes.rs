@@ -4,13 +4,16 @@
 //! metadata services of clouds; nothing is sent to them but what asks for an answer.
 
 use std::{
-    io,
+    io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket},
     thread,
     time::Duration,
 };
 
-/// One attempt.
+/// One way out.
+type Attempt = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
+/// What came of trying one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// What was tried.
@@ -36,7 +39,7 @@ pub fn probe_network() -> Vec<Probe> {
     let udp = |address, port, question: fn() -> Vec<u8>| {
         move || udp(SocketAddr::new(address, port), &question())
     };
-    let attempts: Vec<(String, Box<dyn FnOnce() -> io::Result<()> + Send>)> = vec![
+    let attempts: Vec<(String, Attempt)> = vec![
         (format!("TCP to {V4}:443"), Box::new(tcp(V4, 443))),
         (format!("TCP to [{V6}]:443"), Box::new(tcp(V6, 443))),
         (format!("UDP (QUIC) to {V4}:443"), Box::new(udp(V4, 443, quic))),
@@ -106,8 +109,15 @@ pub fn probe_sockets() -> Vec<Probe> {
     Vec::new()
 }
 
+/// Only an answer shows that it is the host: in a jail every connection begins.
 fn tcp(address: SocketAddr) -> io::Result<()> {
-    TcpStream::connect_timeout(&address, PATIENCE).map(drop)
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    match stream.read(&mut [0; 1])? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Only an answer shows that a datagram went through.
@@ -125,7 +135,12 @@ fn udp(address: SocketAddr, question: &[u8]) -> io::Result<()> {
 
 /// It has deadlines of its own, set by the system.
 fn resolve() -> io::Result<()> {
-    (NAME, 443).to_socket_addrs().map(drop)
+    // A jail's own answers are no answers: nobody outside was asked.
+    let is_own = |address: SocketAddr| matches!(address.ip(), IpAddr::V4(ip) if ip.octets().starts_with(&[198, 18]));
+    match (NAME, 443).to_socket_addrs()?.all(is_own) {
+        true => Err(io::Error::other("answered in the jail, without asking anybody")),
+        false => Ok(()),
+    }
 }
 
 /// A first packet of a version that nobody has: the answer is a list of those there are (RFC 9000

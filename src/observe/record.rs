@@ -38,6 +38,8 @@ pub struct Subject {
 /// How a request came in, in Codex's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
+    /// A connection to the destination itself, which was led here; no word of Codex's.
+    Captured,
     /// A request in absolute-form.
     Http,
     /// CONNECT.
@@ -211,6 +213,7 @@ impl Record {
 impl Protocol {
     fn as_str(self) -> &'static str {
         match self {
+            Self::Captured => "captured_tcp",
             Self::Http => "http",
             Self::HttpsConnect => "https_connect",
         }

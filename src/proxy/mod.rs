@@ -10,6 +10,7 @@ mod admit;
 mod backoff;
 mod binding;
 mod body;
+mod captured;
 mod client;
 mod connect;
 mod connection;
@@ -47,6 +48,7 @@ mod under_way;
 mod verdict;
 mod workers;
 
+pub use captured::{Captured, Destinations};
 pub use context::Context;
 pub use listener::{Bound, ListenError};
 pub use pipes::Pipes;

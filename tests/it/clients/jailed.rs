@@ -148,10 +148,8 @@ def attempt(family, kind, address, protocol=0):
         with socket.socket(family, kind, protocol) as s:
             s.settimeout(20)
             s.connect(address)
-            if kind != socket.SOCK_STREAM:
-                s.send(b"x")
-                s.recv(1)
-        return "open"
+            s.send(b"x")
+            return "open" if s.recv(1) else "ended"
     except OSError as error:
         return errno.errorcode.get(error.errno, type(error).__name__)
 v4, v6, tcp, udp = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM, socket.SOCK_DGRAM
@@ -162,7 +160,7 @@ def type_into(terminal):
         return errno.errorcode[error.errno]
 def name():
     try:
-        return socket.getaddrinfo("ok.test", 443) and "found"
+        return socket.getaddrinfo("ok.test", 443)[0][4][0]
     except OSError:
         return "unknown"
 print(json.dumps({
@@ -188,20 +186,85 @@ print(json.dumps({
         let expected = json!({
             "host loopback": "ECONNREFUSED",
             "host loopback, udp": "ECONNREFUSED",
-            "tcp": "ENETUNREACH",
+            "tcp": "ECONNRESET",
             "tcp, v6": "ENETUNREACH",
-            "udp": "ENETUNREACH",
+            "udp": "ECONNREFUSED",
             "udp, v6": "ENETUNREACH",
-            "metadata": "ENETUNREACH",
+            "metadata": "ECONNRESET",
             "icmp": "EPERM",
             "vsock": "EAFNOSUPPORT",
             "packet": "EAFNOSUPPORT",
             "typing": "EPERM",
             "settings": false,
-            "dns": "unknown",
+            "dns": "198.18.0.0",
         });
         assert_eq!(found, expected, "{user:?}");
         assert_eq!(jail.launch.plain.connections(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_that_know_no_proxy_are_judged_by_name() {
+    if !(python_installed().await && curl_installed().await) {
+        return;
+    }
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        let launch = &jail.launch;
+        // A protocol in which the server speaks first, at a port of its own.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"220 hello\r\n").unwrap();
+            let mut heard = String::new();
+            stream.read_to_string(&mut heard).unwrap();
+            stream.write_all(b"221 bye\r\n").unwrap();
+            heard
+        });
+        let program = r#"
+import json, os, socket, subprocess
+def curl(*arguments):
+    command = ["curl", "-sS", "--noproxy", "*", "--max-time", "30", "--cacert", "authority.pem"]
+    ended = subprocess.run(command + list(arguments), capture_output=True, text=True)
+    return [ended.returncode, ended.stdout]
+def speak(host):
+    try:
+        with socket.create_connection((host, PORT), 30) as s:
+            said = s.recv(99)
+            s.sendall(b"QUIT\r\n")
+            s.shutdown(socket.SHUT_WR)
+            return (said + s.recv(99)).decode()
+    except OSError as error:
+        return type(error).__name__
+resolved = [socket.getaddrinfo(name, 1, type=socket.SOCK_STREAM) for name in ("a.test", "a.test", "B.Test")]
+print(json.dumps({
+    "resolved": len(set(str(r) for r in resolved)),
+    "only v4": all(len(r) == 1 for r in resolved),
+    "http": curl("HTTP"), "https": curl("HTTPS"), "no": curl("NO"),
+    "other sni": curl("--connect-to", "::ok.test:TLS", "NO")[0],
+    "ok": speak("ok.test"), "evil": speak("evil.test"),
+}))
+"#;
+        let program = program
+            .replace("PORT", &port.to_string())
+            .replace("HTTPS", &launch.https("ok.test"))
+            .replace("HTTP", &launch.http("ok.test"))
+            .replace("TLS", &launch.tls.origin.port().to_string())
+            .replace("NO", &launch.https("no.test"));
+        let found = jail.python(&program).await;
+        assert_eq!(found["resolved"], 2, "{user:?} {found}");
+        assert_eq!(found["only v4"], true);
+        assert_eq!(found["http"], json!([0, "plain"]), "{found}");
+        assert_eq!(found["https"], json!([0, "tls"]), "{found}");
+        // Reset: before the handshake, in it, or when it was read.
+        let is_reset = |code: &Value| [7, 35, 56].iter().any(|known| code == known);
+        assert!(is_reset(&found["no"][0]) && found["no"][1] == "", "{found}");
+        assert!(is_reset(&found["other sni"]), "{found}");
+        assert_eq!(found["ok"], "220 hello\r\n221 bye\r\n", "{found}");
+        assert_eq!(found["evil"], "ConnectionResetError", "{found}");
+        assert_eq!(server.join().unwrap(), "QUIT\r\n");
+        assert_eq!(asked(&launch.tls.origin), ["GET /"]);
     }
 }
 
