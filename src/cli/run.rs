@@ -25,8 +25,8 @@ use super::{
 use crate::{
     app::{Captured, Opened},
     jail::{
-        CELL, Cell, Fault, Loopback, Names, Signals, Variable, Within, can_restrict, exit_code,
-        variables, wait,
+        CELL, Cell, Descriptors, Fault, Loopback, Names, Signals, Variable, Within, can_restrict,
+        exit_code, variables, wait,
     },
     net::{Authority, Host, Port},
     observe::{Refusals, start_log},
@@ -97,6 +97,7 @@ impl Run {
         };
         let mut settings = Settings::resolve(flags, environment, file);
         settings.listen.clients = None;
+        let descriptors = Descriptors::of_now();
         let refusals = Arc::new(Refusals::default());
         let opened = match Opened::new(settings, Path::new(SYSTEM_FILE)) {
             Ok(opened) => opened.count_refusals(Arc::clone(&refusals)),
@@ -109,7 +110,7 @@ impl Run {
                 return complain(&format!("cannot start: {error}"), Exit::Unavailable).into();
             }
         };
-        let ended = runtime.block_on(run(opened, jail, &command));
+        let ended = runtime.block_on(run(opened, jail, &descriptors, &command));
         runtime.shutdown_timeout(PATIENCE);
         let summary = refusals.to_string();
         if !summary.is_empty() {
@@ -128,9 +129,14 @@ enum Waiting {
 }
 
 /// Serves the program until it ends.
-async fn run(opened: Opened, jail: Jail, command: &[OsString]) -> Result<ExitStatus, ExitCode> {
+async fn run(
+    opened: Opened,
+    jail: Jail,
+    descriptors: &Descriptors,
+    command: &[OsString],
+) -> Result<ExitStatus, ExitCode> {
     let signals = Signals::new().map_err(|error| unavailable(&error))?;
-    let (waiting, opened) = prepare(opened, jail, command)?;
+    let (waiting, opened) = descriptors.restored(|| prepare(opened, jail, command))?;
     let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let app = opened.start(threads).await.map_err(|error| cannot_start(&error))?;
     let (warnings, text) = app.warnings();
@@ -138,8 +144,8 @@ async fn run(opened: Opened, jail: Jail, command: &[OsString]) -> Result<ExitSta
     let (child, names) = match waiting {
         Waiting::Jailed(cell, names) => (cell.open().map_err(|fault| no_jail(&fault))?, names),
         Waiting::Unjailed(mut command) => {
-            let child = command
-                .spawn()
+            let child = descriptors
+                .restored(|| command.spawn())
                 .map_err(|error| cannot_run(command.as_std().get_program(), &error))?;
             (child, None)
         }

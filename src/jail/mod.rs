@@ -33,7 +33,7 @@ mod variables;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 pub use cell::Cell;
-pub use child::{Signals, exit_code, wait};
+pub use child::{Descriptors, Signals, exit_code, wait};
 pub use fault::Fault;
 #[cfg(target_os = "linux")]
 pub use inside::{enter, restrict_to};

@@ -170,6 +170,25 @@ async fn the_end_of_the_program_is_passed_on() {
     assert_eq!(run(command).await.succeeded().text(), "--jail", "its arguments are its own");
 }
 
+#[tokio::test]
+async fn the_program_gets_the_limits_it_would_have_got() {
+    let launch = Launch::set().await;
+    for jail in ["off", "auto"] {
+        let mut command = bare("sh", launch.files.path());
+        command.args([
+            "-c",
+            &format!(
+                "ulimit -Sn 100; exec '{EXEAT}' run --preset agent --jail {jail} -- \
+             sh -c 'ulimit -Sn; ulimit -Hn'"
+            ),
+        ]);
+        let text = run(command).await.succeeded().text();
+        let mut hard = bare("sh", launch.files.path());
+        hard.args(["-c", "ulimit -Hn"]);
+        assert_eq!(text, format!("100\n{}", run(hard).await.text()), "{jail}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_are_passed_on() {
     let launch = Launch::set().await;
