@@ -30,8 +30,8 @@
 //!
 //! Arrows run one way, each module importing only what stands above it; `tests/layers.rs` keeps it
 //! so. Foreign crates have a home each: clap in `cli`, hickory in `dns`, psl and idna behind
-//! `policy` and `net`, landlock and seccompiler in `confine`, nix in `jail`, globset in `cli::bench`. Some have
-//! two: toml (`policy::document` with `policy::lift`, `settings::file`), hyper (`proxy` for clients,
+//! `policy` and `net`, landlock and seccompiler in `confine`, nix in `jail`, globset in
+//! `cli::bench`. Some have two: toml (`policy::document` with `policy::lift`, `settings::file`), hyper (`proxy` for clients,
 //! `upstream` for origins), rustix (`confine`, `jail`, `source::trust`, `proxy::pipes`) and regex-automata
 //! (`policy::automaton`, and `cli::bench` to compare with). `unsafe` is denied but in two places:
 //! `confine::trap`, for the result of a refused system call, and `net::block`, for SSE2.
@@ -42,9 +42,9 @@
 //!    clock, environment, threads or logging.
 //! 2. **No permit, no socket.** The dialer takes a [`policy::Permit`] and
 //!    [`policy::VettedAddress`]es; only `policy` can make either. CONNECT, absolute-form, a second
-//!    request on a kept connection, `exeat check`, `exeat diff` and `exeat bench` all go through
-//!    [`policy::Policy::decide`]. One that only observes gives a permit where no rule speaks about
-//!    a host, and the permit says so.
+//!    request on a kept connection, a connection captured in a jail, `exeat check`, `exeat diff` and
+//!    `exeat bench` all go through [`policy::Policy::decide`]. One that only observes gives a permit
+//!    where no rule speaks about a host, and the permit says so.
 //! 3. Host text is parsed once, in `net`. That value is matched, resolved, dialled, compared with
 //!    what a client says first in a tunnel, and logged; text that does not parse is refused, never
 //!    repaired.

@@ -148,7 +148,7 @@ impl Descriptors {
         use rustix::process::{Resource, getrlimit, setrlimit};
 
         let raised = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, self.0.clone()).ok();
+        setrlimit(Resource::Nofile, self.0).ok();
         let started = start();
         setrlimit(Resource::Nofile, raised).ok();
         started

@@ -1,6 +1,7 @@
 //! The one way from a request to an origin: decide, resolve, vet, record, dial.
 //!
-//! CONNECT and forwarded requests both come through here, so none of them can skip a step.
+//! CONNECT, forwarded requests and captured connections all come through here, so none of them can
+//! skip a step.
 
 use std::{net::SocketAddr, sync::Arc};
 

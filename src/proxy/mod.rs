@@ -2,9 +2,9 @@
 //!
 //! The main path: [`self_test`] sees a refusal, [`Workers`] accept as long as there are
 //! [`Places`], `connection` serves, `gate` lets only checked heads pass, `connect` and `forward`
-//! ask the policy through `admit`, `opening` judges what a tunnel carries, `tunnel` and `body` move
-//! the bytes, `standing` asks again when the policy changes, `refusal` says no in the words of
-//! `verdict`. Nothing here decides who may go where.
+//! (and `captured`, without HTTP) ask the policy through `admit`, `opening` judges what a tunnel
+//! carries, `tunnel` and `body` move the bytes, `standing` asks again when the policy changes,
+//! `refusal` says no in the words of `verdict`. Nothing here decides who may go where.
 
 mod admit;
 mod backoff;
