@@ -80,8 +80,8 @@ fn explain(policy: &Policy, target: &Authority) -> Exit {
     let place = ruleset.allow_place(ruleset.source.name());
     let denial = match policy.decide(target) {
         Ok(permit) => {
-            let by =
-                policy.rule(permit.rule()).map_or_else(String::new, |rule| format!(" by {rule}"));
+            let rule = permit.rule().and_then(|rule| policy.rule(rule));
+            let by = rule.map_or_else(String::new, |rule| format!(" by {rule}"));
             return say(Exit::Success, &format!("{target} is allowed{by}"));
         }
         Err(denial) => denial,

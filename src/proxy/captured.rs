@@ -18,6 +18,7 @@ use super::{
     backoff::Backoff,
     client::Client,
     context::Context,
+    crew::Load,
     limit::Limit,
     opening::Opening,
     refusal::Refusal,
@@ -92,7 +93,8 @@ fn take(
     let (Some((place, seat)), Some(authority)) = (place, authority) else {
         return reset(&stream);
     };
-    let client = Arc::new(Client::new(Arc::clone(context), address, place, seat, None));
+    let client =
+        Arc::new(Client::new(Arc::clone(context), address, place, seat, Load::default(), None));
     context.tasks.spawn(async move {
         if let Err((refusal, stream)) = serve(&client, stream, authority).await {
             refusal.count(&client.context().counters);

@@ -47,7 +47,7 @@ struct Handed {
 #[derive(Debug)]
 pub(super) struct Share(UnboundedReceiver<Handed>);
 
-/// One connection of a thread's load.
+/// One connection of a thread's load. The default is one of a thread that is not in the crew.
 #[derive(Debug)]
 pub(super) struct Load(Arc<AtomicUsize>);
 
@@ -75,8 +75,7 @@ impl Crew {
         else {
             return;
         };
-        member.load.fetch_add(1, Ordering::Relaxed);
-        let client = client(Load(Arc::clone(&member.load)));
+        let client = client(Load::on(&member.load));
         match &member.queue {
             None => {
                 context.tasks.spawn(serve(client, stream));
@@ -100,6 +99,19 @@ impl Share {
                 context.tasks.spawn(serve(client, stream));
             }
         }
+    }
+}
+
+impl Load {
+    fn on(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self::on(&Arc::default())
     }
 }
 
