@@ -113,7 +113,8 @@ impl Progress {
         }
     }
 
-    fn is_finished(&self) -> bool {
+    /// Whether all of the client's body has come, or there is none.
+    pub(super) fn is_finished(&self) -> bool {
         !self.unfinished.load(Ordering::Relaxed)
     }
 

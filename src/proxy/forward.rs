@@ -264,7 +264,7 @@ impl Exchange<'_> {
                     return Ok((response, origin, keep));
                 }
                 Some(Err((_, Some(unsent)))) if reused => unsent,
-                Some(Err((error, _))) => match (error, spare) {
+                Some(Err((error, _))) => match (self.about_this(error), spare) {
                     (SendError::BrokeOff, Some(spare)) => {
                         replayed = true;
                         spare
@@ -285,6 +285,18 @@ impl Exchange<'_> {
                 None if self.uploaded.is_awaited() => return Err(self.stalled()),
                 None => return Err(self.fail(OriginFailure::Timeout)),
             };
+        }
+    }
+
+    /// A body that has come to its end, or was never there, has not broken: then it is that of the
+    /// request before, on the same connection.
+    fn about_this(&self, error: SendError) -> SendError {
+        match error {
+            SendError::RequestBody if self.uploaded.is_finished() => SendError::BrokeOff,
+            SendError::BrokeOff
+            | SendError::HeadTooLarge
+            | SendError::Protocol
+            | SendError::RequestBody => error,
         }
     }
 

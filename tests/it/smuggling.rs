@@ -169,12 +169,13 @@ async fn run(proxy: &Proxy, origin: Option<&Recorder>) {
         match judge(&row, &outcome, origin) {
             Ok(()) => count.1 += 1,
             Err(why) => faults.push(format!(
-                "{id} {} {}: {why}\n    {:?} closed {} {:?}",
+                "{id} {} {}: {why}\n    {:?} closed {} {:?}\n    {}",
                 row["class"],
                 row["printable"].as_str().unwrap().chars().take(160).collect::<String>(),
                 outcome.answers.iter().map(|answer| answer.status).collect::<Vec<_>>(),
                 outcome.closed,
                 outcome.requests.iter().map(|r| (&r.head, r.is_whole)).collect::<Vec<_>>(),
+                outcome.answers.last().map_or_else(String::new, |answer| format!("{answer:?}")),
             )),
         }
     }
