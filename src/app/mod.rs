@@ -48,7 +48,7 @@ pub struct App {
     drain: Duration,
 }
 
-/// How often idle origin connections are looked through.
+/// How often idle origin connections and pipes are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 
 /// How long the last audit records may take to be written.
@@ -141,7 +141,10 @@ impl App {
                         force.notify_one();
                     }
                     Some(change) = changes.recv() => reloader.take(change).await,
-                    _ = sweep.tick() => context.pool.sweep(),
+                    _ = sweep.tick() => {
+                        context.pool.sweep();
+                        context.pipes.sweep();
+                    }
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -42,6 +42,8 @@ pub(super) struct TakenPipe<'a> {
 struct Pipe {
     out: OwnedFd,
     into: OwnedFd,
+    /// Since the last sweep.
+    used: bool,
 }
 
 /// Pipes at a time, and so tunnels that carry much at the same moment without copying.
@@ -68,9 +70,22 @@ impl Pipes {
         if !self.usable.load(Ordering::Relaxed) {
             return None;
         }
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let free = self.free().pop();
         let pipe = free.or_else(|| self.open())?;
         Some(TakenPipe { pipe: Some(pipe), held: 0, pipes: self })
+    }
+
+    /// Closes those that nobody has used since the last time.
+    pub fn sweep(&self) {
+        let mut free = self.free();
+        let before = free.len();
+        free.retain_mut(|pipe| std::mem::take(&mut pipe.used));
+        self.open.fetch_sub(before - free.len(), Ordering::Relaxed);
+    }
+
+    /// No code that can panic runs under the lock, so a poisoned one is sound.
+    fn free(&self) -> MutexGuard<'_, Vec<Pipe>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open(&self) -> Option<Pipe> {
@@ -80,7 +95,7 @@ impl Pipes {
             Ok((out, into)) => {
                 // A small one works too.
                 fcntl_setpipe_size(&into, PIPE_BYTES).ok();
-                Some(Pipe { out, into })
+                Some(Pipe { out, into, used: true })
             }
             // No descriptor is left.
             Err(_) => {
@@ -145,9 +160,10 @@ fn is_unsupported(error: &io::Error) -> bool {
 
 impl Drop for TakenPipe<'_> {
     fn drop(&mut self) {
-        let Some(pipe) = self.pipe.take() else { return };
+        let Some(mut pipe) = self.pipe.take() else { return };
         if self.held == 0 {
-            self.pipes.free.lock().unwrap_or_else(PoisonError::into_inner).push(pipe);
+            pipe.used = true;
+            self.pipes.free().push(pipe);
         } else {
             drop(pipe);
             self.pipes.open.fetch_sub(1, Ordering::Relaxed);
