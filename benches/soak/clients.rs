@@ -108,6 +108,8 @@ fn judge(
     let refused = answer.starts_with(b"HTTP/1.1 403 exeat: ");
     match (world.moment.allows(place, then), refused) {
         (None, _) if refused || is_served => Ok(Fate::Straddled),
+        // A new policy cuts off an answer under way.
+        (None, false) if answer.starts_with(b"HTTP/1.1 200 ") => Ok(Fate::Straddled),
         (Some(true), false) if is_served => Ok(Fate::Served),
         (Some(false), true) => Ok(Fate::Refused),
         (allowed, _) => Err(format!("{}: allowed {allowed:?}, but {}", place.name, shown(answer))),
