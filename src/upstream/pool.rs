@@ -1,8 +1,8 @@
 //! Idle connections to origins, kept for the next request to the same authority.
 //!
-//! A kept connection is used again only if its peer address would be vetted under the policy of
-//! the moment. Those of the thread that asks come first: what arrives there wakes no other. Bounded in all directions; what is too old is closed when it is met, and by
-//! [`Pool::sweep`].
+//! A kept connection is used again only if its peer address would be vetted under the policy of the
+//! moment. Those of the thread that asks come first: what arrives there wakes no other. Bounded in
+//! all directions; what is too old is closed when it is met, and by [`Pool::sweep`].
 
 use std::{
     collections::{HashMap, VecDeque},
