@@ -270,8 +270,9 @@ impl Opened {
             abort: CancellationToken::new(),
             requests: AtomicU64::new(0),
         });
-        let tested = self_test(bound_within.listener()?, bound_within.address(), &context).await?;
-        let workers = Workers::start(tested, &bound, threads, &context)?;
+        let own_address = bound_within.address();
+        let tested = self_test(bound_within.into_listener()?, own_address, &context).await?;
+        let workers = Workers::start(tested, bound, threads, &context)?;
         if let Some(captured) = captured {
             let accepting = captured.listen(Arc::clone(&context)).map_err(StartError::Captured)?;
             context.tasks.spawn(accepting);

@@ -15,11 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{
     admit::admit,
-    backoff::Backoff,
     client::Client,
     context::Context,
     crew::Load,
     limit::Limit,
+    listener::accept,
     opening::Opening,
     refusal::Refusal,
     tunnel::{Leg, Tunnel},
@@ -50,31 +50,11 @@ impl Captured {
     ) -> std::io::Result<impl Future<Output = ()> + Send + use<>> {
         self.socket.set_nonblocking(true)?;
         let listener = TcpListener::from_std(self.socket)?;
-        Ok(accept(listener, self.destinations, context))
-    }
-}
-
-async fn accept(listener: TcpListener, destinations: Destinations, context: Arc<Context>) {
-    let mut backoff = Backoff::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = context.drain.cancelled() => return,
-        };
-        match accepted {
-            Ok((stream, address)) => {
-                backoff.reset();
-                take(stream, address, &destinations, &context);
-            }
-            Err(error) => {
-                context.counters.accept_failures.increment();
-                backoff.note(&error);
-                tokio::select! {
-                    () = backoff.pause() => {}
-                    () = context.drain.cancelled() => return,
-                }
-            }
-        }
+        let destinations = self.destinations;
+        Ok(async move {
+            let take = |stream, address| take(stream, address, &destinations, &context);
+            accept(&listener, &context, take, |stream| reset(&stream)).await;
+        })
     }
 }
 

@@ -6,7 +6,6 @@
 //! another policy. A connection that is given away costs its registration and a wake-up, once.
 
 use std::{
-    io,
     net::TcpStream as StdStream,
     sync::{
         Arc,
@@ -23,15 +22,20 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{client::Client, connection::serve, context::Context};
 
 /// The threads, as the one that accepts sees them.
-#[derive(Debug)]
-pub(super) struct Crew(Vec<Member>);
+#[derive(Debug, Default)]
+pub(super) struct Crew {
+    /// Connections and tunnels of the thread that accepts.
+    here: Arc<AtomicUsize>,
+    others: Vec<Member>,
+}
 
+/// Another thread.
 #[derive(Debug)]
 struct Member {
-    /// Connections and tunnels that it serves.
+    /// Its connections and tunnels.
     load: Arc<AtomicUsize>,
-    /// None: it is the thread that accepts. No more wait here than there are places.
-    queue: Option<UnboundedSender<Handed>>,
+    /// No more wait here than there are places.
+    queue: UnboundedSender<Handed>,
 }
 
 /// A connection on its way to another thread.
@@ -52,15 +56,10 @@ pub(super) struct Share(UnboundedReceiver<Handed>);
 pub(super) struct Load(Arc<AtomicUsize>);
 
 impl Crew {
-    /// The thread that accepts serves all.
-    pub(super) fn alone() -> Self {
-        Self(vec![Member { load: Arc::default(), queue: None }])
-    }
-
     /// Takes one more thread.
     pub(super) fn join(&mut self) -> Share {
         let (queue, share) = unbounded_channel();
-        self.0.push(Member { load: Arc::default(), queue: Some(queue) });
+        self.others.push(Member { load: Arc::default(), queue });
         Share(share)
     }
 
@@ -71,16 +70,14 @@ impl Crew {
         stream: TcpStream,
         client: impl FnOnce(Load) -> Arc<Client>,
     ) {
-        let Some(member) = self.0.iter().min_by_key(|member| member.load.load(Ordering::Relaxed))
-        else {
-            return;
-        };
-        let client = client(Load::on(&member.load));
-        match &member.queue {
+        let of = |load: &Arc<AtomicUsize>| load.load(Ordering::Relaxed);
+        let idlest = self.others.iter().min_by_key(|member| of(&member.load));
+        match idlest.filter(|member| of(&member.load) < of(&self.here)) {
             None => {
-                context.tasks.spawn(serve(client, stream));
+                context.tasks.spawn(serve(client(Load::on(&self.here)), stream));
             }
-            Some(queue) => {
+            Some(Member { load, queue }) => {
+                let client = client(Load::on(load));
                 let handed = |stream| Handed { client, stream, _under_way: context.tasks.token() };
                 // A socket that the runtime cannot let go of is closed, and so is one for a thread
                 // that has ended.
@@ -94,8 +91,7 @@ impl Share {
     /// Serves what comes, until the one that accepts has ended.
     pub(super) async fn serve(mut self, context: Arc<Context>) {
         while let Some(Handed { client, stream, .. }) = self.0.recv().await {
-            let registered: io::Result<TcpStream> = TcpStream::from_std(stream);
-            if let Ok(stream) = registered {
+            if let Ok(stream) = TcpStream::from_std(stream) {
                 context.tasks.spawn(serve(client, stream));
             }
         }

@@ -99,15 +99,13 @@ impl Bound {
         IpAddr::is_loopback(&self.address.ip().to_canonical())
     }
 
-    /// One of any number of ways to accept on it. Must be called inside a runtime.
+    /// Makes it ready to accept. Must be called inside a runtime.
     ///
     /// # Errors
     ///
     /// The runtime cannot watch the socket.
-    pub fn listener(&self) -> Result<TcpListener, ListenError> {
-        let socket = self.socket.try_clone();
-        socket
-            .and_then(TcpListener::from_std)
+    pub fn into_listener(self) -> Result<TcpListener, ListenError> {
+        TcpListener::from_std(self.socket)
             .map_err(|error| ListenError { address: self.address, error })
     }
 }
@@ -120,7 +118,23 @@ impl Bound {
 /// Dropping the future stops accepting; connections go on.
 pub(super) async fn listen(listener: TcpListener, context: Arc<Context>, crew: Crew) {
     let farewell = Farewell::new();
-    let mut spare = Spare::new(&listener);
+    let serve = |stream, address| match admit(stream, address, None, &context, &crew) {
+        Ok(()) => {}
+        Err((stream, why)) => farewell.say(stream, why, &context),
+    };
+    accept(&listener, &context, serve, |stream| farewell.say(stream, NoPlace::InProcess, &context))
+        .await;
+}
+
+/// Accepts until told to drain. `last`: what to do with a connection that has the last descriptor
+/// there is.
+pub(super) async fn accept(
+    listener: &TcpListener,
+    context: &Context,
+    serve: impl Fn(TcpStream, SocketAddr),
+    last: impl Fn(TcpStream),
+) {
+    let mut spare = Spare::new(listener);
     let mut backoff = Backoff::new();
     loop {
         let accepted = tokio::select! {
@@ -130,15 +144,12 @@ pub(super) async fn listen(listener: TcpListener, context: Arc<Context>, crew: C
         match accepted {
             Ok((stream, address)) => {
                 backoff.reset();
-                match admit(stream, address, None, &context, &crew) {
-                    Ok(()) => {}
-                    Err((stream, why)) => farewell.say(stream, why, &context),
-                }
+                serve(stream, address);
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
                 let waiting = match is_at_the_limit(&error) {
-                    true => spare.accept(&listener).await,
+                    true => spare.accept(listener).await,
                     false => Waiting::Perhaps,
                 };
                 if let Waiting::Nobody = waiting {
@@ -147,15 +158,15 @@ pub(super) async fn listen(listener: TcpListener, context: Arc<Context>, crew: C
                 context.counters.accept_failures.increment();
                 backoff.note(&error);
                 if let Waiting::Accepted(stream) = waiting {
-                    farewell.say(stream, NoPlace::InProcess, &context);
-                    spare.renew(&listener);
+                    last(stream);
+                    spare.renew(listener);
                     continue;
                 }
                 tokio::select! {
                     () = backoff.pause() => {}
                     () = context.drain.cancelled() => return,
                 }
-                spare.renew(&listener);
+                spare.renew(listener);
             }
         }
     }

@@ -136,7 +136,7 @@ async fn serve_only(
     loop {
         let (stream, address) = own.accept().await?;
         if address == from {
-            admit(stream, address, Some(probe), context, &Crew::alone())
+            admit(stream, address, Some(probe), context, &Crew::default())
                 .map_err(|_| io::Error::other("there is no place for a connection"))?;
             return std::future::pending().await;
         }

@@ -52,12 +52,12 @@ impl Workers {
     /// One of the threads cannot start; those that could end again.
     pub fn start(
         _: Tested,
-        bound: &Bound,
+        bound: Bound,
         count: NonZero<usize>,
         context: &Arc<Context>,
     ) -> Result<Self, WorkersError> {
         let mut workers = Self { stop: CancellationToken::new(), threads: Vec::new() };
-        let mut crew = Crew::alone();
+        let mut crew = Crew::default();
         for number in 1..count.get() {
             let share = crew.join();
             let context = Arc::clone(context);
@@ -66,7 +66,7 @@ impl Workers {
         let first = runtime()?;
         let listener = {
             let _inside = first.enter();
-            bound.listener()?
+            bound.into_listener()?
         };
         let context = Arc::clone(context);
         workers.spawn(0, first, move || async move {

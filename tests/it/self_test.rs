@@ -109,7 +109,7 @@ fn context(limits: &str) -> Arc<Context> {
 
 fn bound() -> TcpListener {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
-    Bound::new(free).unwrap().listener().unwrap()
+    Bound::new(free).unwrap().into_listener().unwrap()
 }
 
 /// The queue is full of them before anybody accepts, and they come again and again.
@@ -130,7 +130,7 @@ async fn a_crowd_from_the_first_moment_is_no_obstacle() {
         }
     });
     let tested = self_test(own, address, &context).await.unwrap();
-    let _workers = Workers::start(tested, &bound_by_all, NonZero::<usize>::MIN, &context).unwrap();
+    let _workers = Workers::start(tested, bound_by_all, NonZero::<usize>::MIN, &context).unwrap();
     // Those who waited are served from here on.
     assert!(read_answer(&mut crowd[0]).await.phrase.starts_with("exeat: "));
     more.abort();
