@@ -218,47 +218,40 @@ impl Opened {
     ///
     /// Dropping the future leaves tasks behind that end with the runtime.
     pub async fn start(self, threads: NonZero<usize>) -> Result<App, StartError> {
-        let Self {
-            settings,
-            source,
-            snapshot,
-            applied,
-            bound,
-            bound_within,
-            own,
-            resolver,
-            audit,
-            counters,
-            refusals,
-            captured,
-            lowered,
-        } = self;
-        let summary = summary(&source, &applied);
-        let Applied { ruleset, warnings, .. } = applied;
-        let address = bound.address();
-        let clients =
-            settings.listen.clients.clone().unwrap_or_else(|| default_clients(&bound, &own));
+        let summary = summary(&self.source, &self.applied);
+        let Applied { ruleset, warnings, .. } = self.applied;
+        let settings = self.settings;
+        let address = self.bound.address();
+        let clients = settings
+            .listen
+            .clients
+            .clone()
+            .unwrap_or_else(|| default_clients(&self.bound, &self.own));
         let egress = Egress {
             listeners: vec![address],
-            own_addresses: own.iter().map(|(address, _)| *address).collect(),
+            own_addresses: self.own.iter().map(|(address, _)| *address).collect(),
             ..settings.egress()
         };
-        let (audit, audit_end) =
-            Audit::start(audit, refusals, settings.audit_queue, Arc::clone(&counters));
+        let (audit, audit_end) = Audit::start(
+            self.audit,
+            self.refusals,
+            settings.audit_queue,
+            Arc::clone(&self.counters),
+        );
         let policy = Policy::new(ruleset, egress.clone(), 1);
         let (policies, policy) = watch::channel(Arc::new(policy));
         let limits = settings.limits;
         let drain = settings.timeouts.drain;
         let context = Arc::new(Context {
             policy,
-            resolver,
+            resolver: self.resolver,
             pool: Pool::new(
                 limits.idle_per_origin,
                 limits.idle_origins,
                 settings.timeouts.idle_origin,
             ),
             audit,
-            counters,
+            counters: self.counters,
             clients,
             places: Places::new(&limits),
             limits,
@@ -270,10 +263,10 @@ impl Opened {
             abort: CancellationToken::new(),
             requests: AtomicU64::new(0),
         });
-        let own_address = bound_within.address();
-        let tested = self_test(bound_within.into_listener()?, own_address, &context).await?;
-        let workers = Workers::start(tested, bound, threads, &context)?;
-        if let Some(captured) = captured {
+        let own_address = self.bound_within.address();
+        let tested = self_test(self.bound_within.into_listener()?, own_address, &context).await?;
+        let workers = Workers::start(tested, self.bound, threads, &context)?;
+        if let Some(captured) = self.captured {
             let accepting = captured.listen(Arc::clone(&context)).map_err(StartError::Captured)?;
             context.tasks.spawn(accepting);
         }
@@ -283,10 +276,10 @@ impl Opened {
             workers,
             policies,
             egress,
-            source,
-            snapshot,
+            source: self.source,
+            snapshot: self.snapshot,
             summary,
-            lowered,
+            lowered: self.lowered,
             warnings,
             audit_end,
             drain,
