@@ -8,9 +8,8 @@ use exeat::{
 };
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::Config};
 use serde_json::Value;
-use tokio_rustls::rustls::server::Acceptor;
 
-use crate::support::base64;
+use crate::{acceptor::name_read_by_rustls, support::base64};
 
 /// Rows whose `verify` verdict is to pass and that are closed: `also_ok` has that too.
 const STRICTER: &[&str] = &["TS-104"];
@@ -199,22 +198,6 @@ proptest! {
         let ours = ours.hello.server_name.map(|name| name.as_str().to_owned());
         prop_assert_eq!(ours, theirs.map(|name| name.to_ascii_lowercase()));
     }
-}
-
-/// None: it takes the bytes for no hello that it could answer.
-fn name_read_by_rustls(mut bytes: &[u8]) -> Option<Option<String>> {
-    let mut acceptor = Acceptor::default();
-    while !bytes.is_empty() {
-        acceptor.read_tls(&mut bytes).ok()?;
-        match acceptor.accept() {
-            Ok(Some(accepted)) => {
-                return Some(accepted.client_hello().server_name().map(str::to_owned));
-            }
-            Ok(None) => {}
-            Err(_) => return None,
-        }
-    }
-    None
 }
 
 #[test]

@@ -10,6 +10,8 @@
     reason = "a test may fail; JSON rows are indexed by key"
 )]
 
+#[path = "../fuzz/src/acceptor.rs"]
+mod acceptor;
 mod answers;
 mod attacks;
 mod audit;

@@ -4,7 +4,8 @@
 //! The first byte says in how large pieces the rest comes.
 
 use exeat::tls::{Beginning, ClientHello, Following, HelloReader, Next, beginning_of};
-use tokio_rustls::rustls::server::Acceptor;
+
+use super::acceptor::name_read_by_rustls;
 
 /// What a client says first in a tunnel.
 pub fn client_hello(input: &[u8]) {
@@ -29,20 +30,4 @@ pub fn client_hello(input: &[u8]) {
         assert!(length > 0);
         rest = &rest[length..];
     }
-}
-
-/// None: it takes the bytes for no hello that it could answer.
-pub(crate) fn name_read_by_rustls(mut bytes: &[u8]) -> Option<Option<String>> {
-    let mut acceptor = Acceptor::default();
-    while !bytes.is_empty() {
-        acceptor.read_tls(&mut bytes).ok()?;
-        match acceptor.accept() {
-            Ok(Some(accepted)) => {
-                return Some(accepted.client_hello().server_name().map(str::to_owned));
-            }
-            Ok(None) => {}
-            Err(_) => return None,
-        }
-    }
-    None
 }

@@ -36,7 +36,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{client_hello::name_read_by_rustls, http};
+use super::{acceptor::name_read_by_rustls, http};
 
 /// A proxy, and origins for every name it knows.
 struct Rig {

@@ -3,6 +3,7 @@
 //! The fuzzer calls them, and so does `tests/replay.rs` with every file in `seeds/`, on a stable
 //! compiler. An input that was found to break something becomes a seed.
 
+mod acceptor;
 mod authority;
 mod client_hello;
 mod connection;
