@@ -35,7 +35,9 @@ impl Reloader {
             Err(ReadError::Closed { file, error }) => {
                 self.counters.reload_failures.increment();
                 tracing::error!(
-                    "{} was not there at the start, and a confined proxy does not read it later:                      {error}: everything is refused until exeat is restarted, because denies in it                      would apply",
+                    "{} was not there at the start, and a confined proxy does not read it later: \
+                     {error}: everything is refused until exeat is restarted, because denies in it \
+                     would apply",
                     file.path()
                 );
                 nothing_goes_out(&file)
