@@ -64,12 +64,6 @@ impl Trail {
         });
     }
 
-    /// The request it is about.
-    #[must_use]
-    pub fn subject(&self) -> &Subject {
-        &self.subject
-    }
-
     /// Records that the request is let through, before anything is dialled for it.
     pub fn allowed(&mut self) {
         if let Stage::Asked(leave) = self.stage {
