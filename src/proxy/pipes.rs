@@ -9,7 +9,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -24,7 +24,7 @@ use tokio::{io::Interest, net::TcpStream};
 pub struct Pipes {
     free: Mutex<Vec<Pipe>>,
     /// Free ones and taken ones.
-    open: AtomicUsize,
+    open: AtomicU64,
     usable: AtomicBool,
 }
 
@@ -47,7 +47,7 @@ struct Pipe {
 }
 
 /// Pipes at a time, and so tunnels that carry much at the same moment without copying.
-const PIPES: usize = 64;
+const PIPES: u64 = 64;
 
 /// What a pipe may hold, and what is moved at a time, in bytes. All pipes together stay within what
 /// the kernel lets an unprivileged user have (`fs.pipe-user-pages-soft`, pipe(7)).
@@ -57,17 +57,22 @@ const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 
 impl Pipes {
     /// Descriptors that pipes may use: each has two ends.
-    pub const DESCRIPTORS: u64 = 128;
+    pub const DESCRIPTORS: u64 = 2 * PIPES;
 
     /// None yet. `usable`: whether there are to be any.
     #[must_use]
     pub fn new(usable: bool) -> Self {
-        Self { free: Mutex::default(), open: AtomicUsize::new(0), usable: AtomicBool::new(usable) }
+        Self { free: Mutex::default(), open: AtomicU64::new(0), usable: AtomicBool::new(usable) }
+    }
+
+    /// Whether there are pipes at all.
+    pub(super) fn are_usable(&self) -> bool {
+        self.usable.load(Ordering::Relaxed)
     }
 
     /// An empty pipe, if there is one.
     pub(super) fn take(&self) -> Option<TakenPipe<'_>> {
-        if !self.usable.load(Ordering::Relaxed) {
+        if !self.are_usable() {
             return None;
         }
         let free = self.free().pop();
@@ -80,7 +85,8 @@ impl Pipes {
         let mut free = self.free();
         let before = free.len();
         free.retain_mut(|pipe| std::mem::take(&mut pipe.used));
-        self.open.fetch_sub(before - free.len(), Ordering::Relaxed);
+        let closed = u64::try_from(before - free.len()).unwrap_or_default();
+        self.open.fetch_sub(closed, Ordering::Relaxed);
     }
 
     /// No code that can panic runs under the lock, so a poisoned one is sound.
@@ -121,7 +127,7 @@ impl TakenPipe<'_> {
     /// not splice, and from then on no pipe is lent any more.
     pub(super) fn fill(&mut self, from: &TcpStream) -> io::Result<usize> {
         debug_assert_eq!(self.held, 0, "only an empty pipe is filled");
-        let Some(pipe) = &self.pipe else { return Ok(0) };
+        let Some(pipe) = &self.pipe else { return Err(io::ErrorKind::Unsupported.into()) };
         let moved = from.try_io(Interest::READABLE, || {
             splice(from, None, &pipe.into, None, PIPE_BYTES, FLAGS).map_err(io::Error::from)
         });
@@ -142,7 +148,7 @@ impl TakenPipe<'_> {
     ///
     /// The socket's; `WouldBlock` when it takes nothing.
     pub(super) fn empty(&mut self, to: &TcpStream) -> io::Result<usize> {
-        let Some(pipe) = &self.pipe else { return Ok(0) };
+        let Some(pipe) = &self.pipe else { return Err(io::ErrorKind::Unsupported.into()) };
         let moved = to.try_io(Interest::WRITABLE, || {
             splice(&pipe.out, None, to, None, self.held, FLAGS).map_err(io::Error::from)
         })?;

@@ -103,7 +103,7 @@ impl Pump<'_> {
         self.write(&rest).await?;
         Ok(match read {
             0 => Next::Stop,
-            MUCH_BYTES.. => Next::Splice,
+            MUCH_BYTES.. if self.pipes.are_usable() => Next::Splice,
             _ => Next::Copy,
         })
     }
@@ -128,7 +128,12 @@ impl Pump<'_> {
         })
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+    /// Writes it all.
+    ///
+    /// # Errors
+    ///
+    /// The side that is written to is gone.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         if !bytes.is_empty() {
             self.to.write_all(bytes).await.map_err(|_| Broken::Writing)?;
             self.meter.count(self.direction, bytes.len());

@@ -6,7 +6,8 @@
 //! `opening`; once that lets all pass, nothing looks at the bytes any more.
 
 use std::{
-    future::{Future, poll_fn},
+    convert::Infallible,
+    future::{Future, pending, poll_fn},
     net::SocketAddr,
     pin::pin,
     sync::{
@@ -240,56 +241,40 @@ async fn both_ways(
     let mut down =
         Pump { from: from_origin, to: to_client, direction: Direction::Received, meter, pipes };
     let (client_is_done, origin_is_done) = (AtomicBool::new(false), AtomicBool::new(false));
+    // Each returns only when the tunnel has to end.
     let up = async {
         let mut early = std::mem::take(&mut client.early);
         if let Some(opening) = first_bytes {
             // Boxed: what is needed once must not make every tunnel larger.
-            early = Box::pin(judged(&mut up, opening, early, context)).await?;
+            early = Box::pin(let_pass(opening, &mut up, early, context)).await?;
         }
-        let broken = |broken| match broken {
-            Broken::Reading => Ending::ClientGone,
-            Broken::Writing => Ending::OriginFailed,
-        };
-        up.run(early).await.map_err(broken)?;
+        up.run(early).await?;
         client_is_done.store(true, Ordering::Relaxed);
-        if !origin_is_done.load(Ordering::Relaxed) {
-            up.end().await.map_err(broken)?;
-            // Now nothing but its socket's error tells of a reset.
-            Box::pin(up.from.ready(Interest::ERROR)).await.ok();
-            return Err(Ending::ClientGone.into());
+        // What is done both ways is closed.
+        if origin_is_done.load(Ordering::Relaxed) {
+            return pending().await;
         }
-        Ok::<(), End>(())
+        up.end().await?;
+        // Now nothing but its socket's error tells of a reset.
+        Box::pin(up.from.ready(Interest::ERROR)).await.ok();
+        Err::<Infallible, _>(Stopped::Broken(Broken::Reading))
     };
     let down = async {
-        let broken = |broken| match broken {
-            Broken::Reading => Ending::OriginFailed,
-            Broken::Writing => Ending::ClientGone,
-        };
-        down.run(std::mem::take(&mut origin.early)).await.map_err(broken)?;
+        down.run(std::mem::take(&mut origin.early)).await?;
         origin_is_done.store(true, Ordering::Relaxed);
-        // What is done both ways is closed.
         if !client_is_done.load(Ordering::Relaxed) {
-            down.end().await.map_err(broken)?;
+            down.end().await?;
         }
-        Ok::<(), Ending>(())
+        pending::<Result<Infallible, Broken>>().await
     };
     let mut up = pin!(up);
     let mut down = pin!(down);
-    let (mut up_has_ended, mut down_has_ended) = (false, false);
     poll_fn(|cx| {
-        if !up_has_ended {
-            match up.as_mut().poll(cx) {
-                Poll::Ready(Ok(())) => up_has_ended = true,
-                Poll::Ready(Err(end)) => return Poll::Ready(end),
-                Poll::Pending => {}
-            }
+        if let Poll::Ready(Err(stopped)) = up.as_mut().poll(cx) {
+            return Poll::Ready(stopped.into());
         }
-        if !down_has_ended {
-            match down.as_mut().poll(cx) {
-                Poll::Ready(Ok(())) => down_has_ended = true,
-                Poll::Ready(Err(ending)) => return Poll::Ready(ending.into()),
-                Poll::Pending => {}
-            }
+        if let Poll::Ready(Err(broken)) = down.as_mut().poll(cx) {
+            return Poll::Ready(End::of(Direction::Received, broken));
         }
         match origin_is_done.load(Ordering::Relaxed) && client_is_done.load(Ordering::Relaxed) {
             true => Poll::Ready(Ending::Complete.into()),
@@ -299,18 +284,18 @@ async fn both_ways(
     .await
 }
 
-/// Lets pass how the client begins, and returns what was read and not yet passed on.
-async fn judged(
-    up: &mut Pump<'_>,
-    opening: &mut Opening,
-    early: Bytes,
-    context: &Context,
-) -> Result<Bytes, Stopped> {
-    let limit = context.timeouts.first_bytes;
-    let policy = || context.policy();
-    let meter = up.meter;
-    let count = |bytes| meter.count(Direction::Sent, bytes);
-    let_pass(opening, &mut up.from, &mut up.to, early, limit, policy, count).await
+impl End {
+    /// Who is gone if that direction breaks so.
+    fn of(direction: Direction, broken: Broken) -> Self {
+        match (direction, broken) {
+            (Direction::Sent, Broken::Reading) | (Direction::Received, Broken::Writing) => {
+                Ending::ClientGone.into()
+            }
+            (Direction::Sent, Broken::Writing) | (Direction::Received, Broken::Reading) => {
+                Ending::OriginFailed.into()
+            }
+        }
+    }
 }
 
 impl From<Stopped> for End {
@@ -319,8 +304,7 @@ impl From<Stopped> for End {
             Stopped::Mismatch(mismatch) => {
                 Self { ending: Ending::SniMismatch, mismatch: Some(mismatch) }
             }
-            Stopped::Reading => Ending::ClientGone.into(),
-            Stopped::Writing => Ending::OriginFailed.into(),
+            Stopped::Broken(broken) => Self::of(Direction::Sent, broken),
         }
     }
 }
