@@ -23,7 +23,6 @@ use tokio::{
 
 pub use self::open::{Opened, StartError};
 use self::reload::Reloader;
-pub use crate::proxy::Captured;
 use crate::{
     observe::AuditEnd,
     policy::{Egress, Mode, Policy, Problem},

@@ -26,8 +26,8 @@ use crate::{
     observe::{Audit, AuditError, AuditOutput, Counters, Refusals},
     policy::{Egress, Mode, Policy, Ruleset},
     proxy::{
-        Bound, Captured, Context, ListenError, Pipes, Places, SelfTestError, Workers, WorkersError,
-        self_test,
+        Bound, Captured, Context, Destinations, ListenError, Pipes, Places, SelfTestError, Workers,
+        WorkersError, self_test,
     },
     requirements::{Applied, Rejected},
     settings::{AuditTarget, Confine, Listen, Permissions, Settings},
@@ -59,9 +59,6 @@ pub enum StartError {
     /// The audit target cannot be opened.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// The socket for captured connections cannot be watched.
-    #[error("cannot accept captured connections: {0}")]
-    Captured(#[source] io::Error),
     /// DNS cannot be set up.
     #[error(transparent)]
     Dns(#[from] DnsStartError),
@@ -155,10 +152,18 @@ impl Opened {
         Ok(Self { bound: Bound::adopt(listener)?, ..self })
     }
 
-    /// Serves connections that were meant for other hosts too.
-    #[must_use]
-    pub fn capture(self, captured: Captured) -> Self {
-        Self { captured: Some(captured), ..self }
+    /// Serves connections that were meant for other hosts too, and arrive there.
+    ///
+    /// # Errors
+    ///
+    /// It is no socket that can be accepted on.
+    pub fn capture(
+        self,
+        listener: TcpListener,
+        destinations: Destinations,
+    ) -> Result<Self, StartError> {
+        let captured = Captured { socket: Bound::adopt(listener)?, destinations };
+        Ok(Self { captured: Some(captured), ..self })
     }
 
     /// Tells of each refusal.
@@ -267,7 +272,7 @@ impl Opened {
         let tested = self_test(self.bound_within.into_listener()?, own_address, &context).await?;
         let workers = Workers::start(tested, self.bound, threads, &context)?;
         if let Some(captured) = self.captured {
-            let accepting = captured.listen(Arc::clone(&context)).map_err(StartError::Captured)?;
+            let accepting = captured.listen(Arc::clone(&context))?;
             context.tasks.spawn(accepting);
         }
         Ok(App {

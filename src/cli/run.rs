@@ -23,7 +23,7 @@ use super::{
     settings::SettingsArgs,
 };
 use crate::{
-    app::{Captured, Opened},
+    app::{Opened, StartError},
     jail::{
         CELL, Cell, Descriptors, Fault, Loopback, Names, Signals, Variable, Within, can_restrict,
         exit_code, variables, wait,
@@ -186,7 +186,11 @@ fn prepare(
                     let Within { http, captured } = within;
                     let opened = opened.accept_on(http).map_err(|error| cannot_start(&error))?;
                     let (opened, names) = match captured {
-                        Ok(sockets) => capture(opened, sockets),
+                        Ok(sockets) => {
+                            let (opened, names) =
+                                capture(opened, sockets).map_err(|error| cannot_start(&error))?;
+                            (opened, Some(names))
+                        }
                         Err(fault) if jail == Jail::Require => return Err(no_jail(&fault)),
                         Err(fault) => {
                             say(&format!(
@@ -214,12 +218,12 @@ fn prepare(
 /// Has the proxy serve what a jail captures.
 fn capture(
     opened: Opened,
-    (socket, dns): (TcpListener, UdpSocket),
-) -> (Opened, Option<(Arc<Names>, UdpSocket)>) {
+    (listener, dns): (TcpListener, UdpSocket),
+) -> Result<(Opened, (Arc<Names>, UdpSocket)), StartError> {
     let names = Arc::new(Names::default());
     let known = Arc::clone(&names);
     let destinations = Arc::new(move |address| known.meant_by(address));
-    (opened.capture(Captured { socket, destinations }), Some((names, dns)))
+    Ok((opened.capture(listener, destinations)?, (names, dns)))
 }
 
 /// What is left without a jail: where the kernel can, TCP to the proxy's port and nothing else of the

@@ -159,7 +159,6 @@ pub(super) fn cannot_start(error: &StartError) -> Exit {
             complain(error, Exit::Config)
         }
         StartError::Audit(_)
-        | StartError::Captured(_)
         | StartError::Dns(_)
         | StartError::Interfaces(_)
         | StartError::Listen(_)

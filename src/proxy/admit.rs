@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     net::{Authority, Port},
-    observe::{Ending, Protocol, Subject, Trail},
+    observe::{Ending, Protocol, Refused, Subject, Trail},
     policy::{Denial, Permit, Policy},
     upstream::{self, Candidates, DialError, VetError},
 };
@@ -57,8 +57,21 @@ pub(super) fn admit(
     }
 }
 
+/// Records a refusal that is not the policy's.
+pub(super) fn refuse(
+    client: &Client,
+    protocol: Protocol,
+    method: &Method,
+    authority: &Authority,
+    policy: Arc<Policy>,
+    reason: &'static str,
+) {
+    let subject = subject(client, protocol, method, authority, policy);
+    Trail::refuse(client.audit(), subject, Refused { reason, source: "proxy_state", rule: None });
+}
+
 /// What the audit says a request is about.
-pub(super) fn subject(
+fn subject(
     client: &Client,
     protocol: Protocol,
     method: &Method,

@@ -11,18 +11,19 @@ use std::{
 
 use http::Method;
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::{
-    admit::admit,
+    admit::refuse,
     client::Client,
+    connect::open,
     context::Context,
     crew::Load,
     limit::Limit,
-    listener::accept,
-    opening::Opening,
+    listener::{Bound, ListenError, accept, seat},
     refusal::Refusal,
     tunnel::{Leg, Tunnel},
+    turn_away::NoPlace,
 };
 use crate::{net::Authority, observe::Protocol};
 
@@ -32,7 +33,7 @@ pub type Destinations = Arc<dyn Fn(SocketAddr) -> Option<Authority> + Send + Syn
 /// A socket at which such connections arrive. Only a jail can connect to it.
 pub struct Captured {
     /// Listens already.
-    pub socket: std::net::TcpListener,
+    pub socket: Bound,
     /// Whom they were meant for.
     pub destinations: Destinations,
 }
@@ -47,68 +48,81 @@ impl Captured {
     pub fn listen(
         self,
         context: Arc<Context>,
-    ) -> std::io::Result<impl Future<Output = ()> + Send + use<>> {
-        self.socket.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(self.socket)?;
-        let destinations = self.destinations;
+    ) -> Result<impl Future<Output = ()> + Send + use<>, ListenError> {
+        let Self { socket, destinations } = self;
+        let listener = socket.into_listener()?;
         Ok(async move {
-            let take = |stream, address| take(stream, address, &destinations, &context);
-            accept(&listener, &context, take, |stream| reset(&stream)).await;
+            let turn_away = |stream: TcpStream, why: NoPlace| {
+                why.count(&context.counters);
+                reset(&stream);
+            };
+            let take = |stream, address| match take(stream, address, &destinations, &context) {
+                Ok(()) => {}
+                Err((stream, why)) => turn_away(stream, why),
+            };
+            accept(&listener, &context, take, |stream| turn_away(stream, NoPlace::InProcess)).await;
         })
     }
 }
 
-/// Serves a connection, if there is a place for it and it was meant for somebody.
+/// Serves a connection, if there is a place for it; one that was meant for nobody is reset.
 fn take(
     stream: TcpStream,
     address: SocketAddr,
     destinations: &Destinations,
     context: &Arc<Context>,
-) {
+) -> Result<(), (TcpStream, NoPlace)> {
     // It takes the address it connects to for its own: that says nothing about the client.
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
     let wanted = SockRef::from(&stream).original_dst_v4().ok().and_then(|it| it.as_socket());
-    let place = context.places.connections.take().zip(context.places.clients.take(address.ip()));
-    let authority = wanted.and_then(|wanted| destinations(wanted));
-    let (Some((place, seat)), Some(authority)) = (place, authority) else {
-        return reset(&stream);
+    let Some(authority) = wanted.and_then(|wanted| destinations(wanted)) else {
+        reset(&stream);
+        return Ok(());
     };
-    let client =
-        Arc::new(Client::new(Arc::clone(context), address, place, seat, Load::default(), None));
+    let (seat, place) = match seat(address, context) {
+        Ok(places) => places,
+        Err(why) => return Err((stream, why)),
+    };
+    let load = Load::default();
+    let client = Arc::new(Client::new(Arc::clone(context), address, place, seat, load, None));
     context.tasks.spawn(async move {
-        if let Err((refusal, stream)) = serve(&client, stream, authority).await {
-            refusal.count(&client.context().counters);
-            reset(&stream);
+        match leave(&client, authority).await {
+            Ok((tunnel, origin)) => {
+                let legs = std::future::ready(Some((Leg::new(stream), origin)));
+                tunnel.run(legs).await;
+            }
+            Err(refusal) => {
+                refusal.count(&client.context().counters);
+                reset(&stream);
+            }
         }
     });
+    Ok(())
 }
 
-/// Opens a tunnel and stays until its end, or says why not.
-async fn serve(
-    client: &Arc<Client>,
-    stream: TcpStream,
-    authority: Authority,
-) -> Result<(), (Refusal, TcpStream)> {
+/// What a request of HTTP is asked too, and then what a CONNECT is.
+async fn leave(client: &Arc<Client>, authority: Authority) -> Result<(Tunnel, Leg), Refusal> {
     let context = client.context();
-    let reached = async {
-        let Some(_request) = context.places.requests.take() else {
-            return Err(Refusal::Limit(Limit::Requests));
-        };
-        let mut admission = admit(client, Protocol::Captured, &Method::CONNECT, &authority)?;
-        let Some(place) = context.places.tunnels.take() else {
-            return Err(admission.over(Limit::Tunnels));
-        };
-        let (origin, peer) = admission.reach(client).await?;
-        Ok((Tunnel::new(admission, Arc::clone(client), peer, place), origin))
+    let policy = context.policy();
+    let refused = |reason| {
+        refuse(
+            client,
+            Protocol::Captured,
+            &Method::CONNECT,
+            &authority,
+            Arc::clone(&policy),
+            reason,
+        );
     };
-    let (tunnel, origin) = match reached.await {
-        Ok(reached) => reached,
-        Err(refusal) => return Err((refusal, stream)),
+    if !client.is_listed(&policy) {
+        refused("client_not_listed");
+        return Err(Refusal::ClientNotListed(client.address().ip()));
+    }
+    let Some(_request) = context.places.requests.take() else {
+        refused("limit_reached");
+        return Err(Refusal::Limit(Limit::Requests));
     };
-    let opening = Opening::new(authority, Arc::clone(&context.tls), context.head_limits());
-    let legs = std::future::ready(Some((Leg::new(stream), Leg::new(origin))));
-    tunnel.judged_by(opening).run(legs).await;
-    Ok(())
+    open(client, Protocol::Captured, authority).await
 }
 
 /// Has the end of a connection look such that nobody takes it for an empty answer.

@@ -35,16 +35,34 @@ pub(super) async fn connect(
     let authority = Authority::parse_connect(target.as_bytes())
         .map_err(|error| BadRequest::Head(error.into()))?;
     check_host(request.headers(), &authority, authority.port)?;
-    let mut admission = admit(client, Protocol::HttpsConnect, &Method::CONNECT, &authority)?;
-    let Some(place) = client.context().places.tunnels.take() else {
+    let (tunnel, origin) = open(client, Protocol::HttpsConnect, authority).await?;
+    let upgrade = hyper::upgrade::on(&mut request);
+    let legs = async move { Some((Leg::of_client(upgrade.await)?, origin)) };
+    client.context().tasks.spawn(tunnel.run(legs));
+    Ok(Response::new(ReplyBody::Text(Full::new(Bytes::new()))))
+}
+
+/// Everything before a tunnel: leave, a place, a connection to the origin.
+///
+/// # Errors
+///
+/// The refusal, which has been recorded.
+///
+/// # Cancel safety
+///
+/// Dropping the future abandons lookup and dialling.
+pub(super) async fn open(
+    client: &Arc<Client>,
+    protocol: Protocol,
+    authority: Authority,
+) -> Result<(Tunnel, Leg), Refusal> {
+    let context = client.context();
+    let mut admission = admit(client, protocol, &Method::CONNECT, &authority)?;
+    let Some(place) = context.places.tunnels.take() else {
         return Err(admission.over(Limit::Tunnels));
     };
     let (origin, peer) = admission.reach(client).await?;
-    let upgrade = hyper::upgrade::on(&mut request);
-    let context = client.context();
     let opening = Opening::new(authority, Arc::clone(&context.tls), context.head_limits());
     let tunnel = Tunnel::new(admission, Arc::clone(client), peer, place).judged_by(opening);
-    let legs = async move { Some((Leg::of_client(upgrade.await)?, Leg::new(origin))) };
-    client.context().tasks.spawn(tunnel.run(legs));
-    Ok(Response::new(ReplyBody::Text(Full::new(Bytes::new()))))
+    Ok((tunnel, Leg::new(origin)))
 }

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::{
-    admit::subject,
+    admit::refuse,
     body::ReplyBody,
     client::{Client, HeadKind},
     connect::connect,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     net::{Authority, Port},
-    observe::{Protocol, Refused, Trail},
+    observe::Protocol,
     policy::Policy,
     settings::Timeouts,
 };
@@ -175,7 +175,5 @@ fn record_refusal(
         true => Protocol::HttpsConnect,
         false => Protocol::Http,
     };
-    let subject = subject(client, protocol, request.method(), &authority, policy);
-    let refused = Refused { reason, source: "proxy_state", rule: None };
-    Trail::refuse(client.audit(), subject, refused);
+    refuse(client, protocol, request.method(), &authority, policy, reason);
 }

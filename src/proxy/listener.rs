@@ -14,6 +14,7 @@ use super::{
     client::Client,
     context::Context,
     crew::Crew,
+    places::{Place, Seat},
     self_test::Probe,
     spare::{Spare, Waiting},
     turn_away::{Farewell, NoPlace},
@@ -180,11 +181,9 @@ pub(super) fn admit(
     context: &Arc<Context>,
     crew: &Crew,
 ) -> Result<(), (TcpStream, NoPlace)> {
-    let Some(seat) = context.places.clients.take(address.ip()) else {
-        return Err((stream, NoPlace::ForClient));
-    };
-    let Some(place) = context.places.connections.take() else {
-        return Err((stream, NoPlace::ForAnyone));
+    let (seat, place) = match seat(address, context) {
+        Ok(places) => places,
+        Err(why) => return Err((stream, why)),
     };
     // Others inherit it from the listening socket.
     #[cfg(not(target_os = "linux"))]
@@ -193,6 +192,13 @@ pub(super) fn admit(
         Arc::new(Client::new(Arc::clone(context), address, place, seat, load, probe))
     });
     Ok(())
+}
+
+/// A place for a connection, of its address and among all.
+pub(super) fn seat(address: SocketAddr, context: &Context) -> Result<(Seat, Place), NoPlace> {
+    let seat = context.places.clients.take(address.ip()).ok_or(NoPlace::ForClient)?;
+    let place = context.places.connections.take().ok_or(NoPlace::ForAnyone)?;
+    Ok((seat, place))
 }
 
 /// The peer was gone before it was accepted: nothing is wrong with the listener.

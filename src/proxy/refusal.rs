@@ -14,12 +14,7 @@ use http::{
 use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 
-use super::{
-    body::ReplyBody,
-    fields::PSEUDONYM,
-    limit::Limit,
-    verdict::{Verdict, shorten},
-};
+use super::{body::ReplyBody, fields::PSEUDONYM, limit::Limit, verdict::shorten};
 use crate::{
     dns::DnsError,
     http1::{Malformed, request_head::HeadError},
@@ -108,7 +103,7 @@ pub(super) enum After {
 pub(super) const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT";
 
 /// When to try again what a limit has refused.
-const RETRY_SECONDS: &str = "1";
+pub(super) const RETRY_SECONDS: &str = "1";
 
 /// The longest reason phrase, in bytes.
 const MAX_PHRASE: usize = 200;
@@ -151,21 +146,6 @@ impl Refusal {
             fields.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
-    }
-
-    /// The answer where no request has been read, as bytes. It closes the connection.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let Verdict { status, phrase, proxy_status, body, .. } = self.verdict();
-        let body = format!("{body}\n");
-        let status = status.as_u16();
-        let length = body.len();
-        format!(
-            "HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\n\
-             proxy-status: {PSEUDONYM}; error={proxy_status}; details=\"{phrase}\"\r\n\
-             retry-after: {RETRY_SECONDS}\r\nconnection: close\r\n\
-             content-length: {length}\r\n\r\n{body}"
-        )
-        .into_bytes()
     }
 
     /// Counts it, if a limit or a deadline was reached.

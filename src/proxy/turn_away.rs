@@ -12,7 +12,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{context::Context, limit::Limit, refusal::Refusal};
+use super::{
+    context::Context,
+    fields::PSEUDONYM,
+    limit::Limit,
+    refusal::{RETRY_SECONDS, Refusal},
+    verdict::Verdict,
+};
+use crate::observe::Counters;
 
 /// What is said to clients that find no place.
 #[derive(Debug)]
@@ -42,22 +49,21 @@ const READ_BYTES: usize = 4 << 10;
 
 impl Farewell {
     pub(super) fn new() -> Self {
-        let bytes = |limit| Refusal::Limit(limit).to_bytes();
         Self {
-            connections: bytes(Limit::Connections),
-            client_connections: bytes(Limit::ClientConnections),
-            descriptors: bytes(Limit::Descriptors),
+            connections: answer(Limit::Connections),
+            client_connections: answer(Limit::ClientConnections),
+            descriptors: answer(Limit::Descriptors),
         }
     }
 
     /// Answers 503 and closes.
     pub(super) fn say(&self, stream: TcpStream, why: NoPlace, context: &Arc<Context>) {
-        let (answer, limit) = match why {
-            NoPlace::ForClient => (&self.client_connections, Limit::ClientConnections),
-            NoPlace::ForAnyone => (&self.connections, Limit::Connections),
-            NoPlace::InProcess => (&self.descriptors, Limit::Descriptors),
+        why.count(&context.counters);
+        let answer = match why {
+            NoPlace::ForClient => &self.client_connections,
+            NoPlace::ForAnyone => &self.connections,
+            NoPlace::InProcess => &self.descriptors,
         };
-        limit.counter(&context.counters).increment();
         SockRef::from(&stream).send(answer).ok();
         let lingers = match why {
             NoPlace::ForClient | NoPlace::ForAnyone => context.places.farewells.take(),
@@ -74,6 +80,33 @@ impl Farewell {
             None => close(&stream),
         }
     }
+}
+
+impl NoPlace {
+    /// Counts a connection that is turned away.
+    pub(super) fn count(self, counters: &Counters) {
+        let limit = match self {
+            Self::ForClient => Limit::ClientConnections,
+            Self::ForAnyone => Limit::Connections,
+            Self::InProcess => Limit::Descriptors,
+        };
+        limit.counter(counters).increment();
+    }
+}
+
+/// The whole answer, as bytes: no request has been read.
+fn answer(limit: Limit) -> Vec<u8> {
+    let Verdict { status, phrase, proxy_status, body, .. } = Refusal::Limit(limit).verdict();
+    let body = format!("{body}\n");
+    let status = status.as_u16();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\n\
+         proxy-status: {PSEUDONYM}; error={proxy_status}; details=\"{phrase}\"\r\n\
+         retry-after: {RETRY_SECONDS}\r\nconnection: close\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
 }
 
 async fn linger(mut stream: TcpStream) {
