@@ -1,8 +1,9 @@
 //! The bodies that pass through, with their deadline and their place in the audit.
 //!
 //! An answer that has been moved to its end, its request's body too, gives its connection back to
-//! the pool and ends its trail. In every other case the connection is closed: no upload goes on
-//! after its end has been recorded. So it is when a new policy refuses the answer (`standing`). Trailers are not passed on (RFC 9110 §6.5.1).
+//! the pool and ends its trail. In every other case, that of a new policy that refuses it among
+//! them (`standing`), the connection is closed: no upload goes on after its end has been recorded.
+//! Trailers are not passed on (RFC 9110 §6.5.1).
 
 use std::{
     pin::Pin,
@@ -17,9 +18,8 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep, sleep};
 
-use super::client::Client;
+use super::{client::Client, standstill::Standstill};
 use crate::{
     observe::{Ending, Trail},
     upstream::Origin,
@@ -57,7 +57,7 @@ pub(super) struct Answer {
     inner: Moving,
     trail: Trail,
     uploaded: Arc<Progress>,
-    /// Present until the answer is complete.
+    /// Present until the answer has ended, however that was.
     origin: Option<Origin>,
     client: Arc<Client>,
     keep: Keep,
@@ -77,7 +77,7 @@ pub(super) enum Keep {
 struct Moving {
     incoming: Incoming,
     idle: Duration,
-    timer: Pin<Box<Sleep>>,
+    standstill: Standstill,
 }
 
 /// Why a body broke off.
@@ -91,15 +91,15 @@ pub(super) enum Broken {
 
 impl Moving {
     fn new(incoming: Incoming, idle: Duration) -> Self {
-        Self { incoming, idle, timer: Box::pin(sleep(idle)) }
+        Self { incoming, idle, standstill: Standstill::default() }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            ready!(self.timer.as_mut().poll(cx));
+            ready!(self.standstill.poll(cx, self.idle));
             return Poll::Ready(Some(Err(Broken::Idle)));
         };
-        self.timer.as_mut().reset(Instant::now() + self.idle);
+        self.standstill.end();
         // Trailers end the body, and nothing else.
         let frame = frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers));
         Poll::Ready(frame.map(|frame| frame.map_err(Broken::Sender)))

@@ -24,6 +24,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use super::standstill::Standstill;
 use crate::{
     http1::{
         Chunks, HeadLimits, Malformed, Scanned, last_line,
@@ -82,7 +83,7 @@ enum Stage {
 #[derive(Debug)]
 struct Stall {
     limit: Duration,
-    deadline: Option<Pin<Box<Sleep>>>,
+    standstill: Standstill,
 }
 
 /// How long is waited for the next head.
@@ -93,7 +94,7 @@ struct Patience {
     /// From there to its end.
     head: Duration,
     waiting: Option<Waiting>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    standstill: Standstill,
 }
 
 /// What a connection waits for.
@@ -174,12 +175,12 @@ impl Gate {
             ended: false,
             skipped: false,
             linger: Linger::NotYet,
-            stall: Stall { limit: timeouts.idle, deadline: None },
+            stall: Stall { limit: timeouts.idle, standstill: Standstill::default() },
             patience: Patience {
                 idle: timeouts.idle_client,
                 head: timeouts.request_head,
                 waiting: None,
-                deadline: None,
+                standstill: Standstill::default(),
             },
         }
     }
@@ -341,12 +342,10 @@ impl Patience {
             Waiting::Start => self.idle,
             Waiting::Rest => self.head,
         };
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limit)));
-        if self.waiting != Some(waiting) {
-            self.waiting = Some(waiting);
-            deadline.as_mut().reset(Instant::now() + limit);
+        if self.waiting.replace(waiting) != Some(waiting) {
+            self.standstill.end();
         }
-        deadline.as_mut().poll(cx)
+        self.standstill.poll(cx, limit)
     }
 }
 
@@ -358,12 +357,10 @@ impl Stall {
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
-            self.deadline = None;
+            self.standstill.end();
             return written;
         }
-        let limit = self.limit;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(deadline.as_mut().poll(cx));
+        ready!(self.standstill.poll(cx, self.limit));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

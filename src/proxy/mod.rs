@@ -42,6 +42,7 @@ mod self_test;
 mod shared_buffer;
 mod spare;
 mod standing;
+mod standstill;
 mod tunnel;
 mod turn_away;
 mod under_way;
