@@ -251,7 +251,9 @@ impl<'t> Compiler<'t, '_> {
             }),
             Finding::Shadowed { allow, deny } => self.shadowed(allow, deny),
         };
-        self.problems.extend(problem);
+        if let Some(problem) = problem {
+            self.problems.push(problem);
+        }
     }
 
     /// What is wrong with a rule because of an earlier one; nothing, if both are one key of TOML,

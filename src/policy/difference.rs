@@ -6,8 +6,10 @@
 
 use std::{cmp::Ordering, collections::BTreeSet, fmt};
 
-pub use super::witness::Witness;
-use super::{Denial, Leave, List, Pattern, Policy, RuleId, Rules, Switch, witness::Witnesses};
+use super::{
+    Denial, Leave, List, Pattern, Policy, RuleId, Rules, Switch,
+    witness::{Witness, Witnesses},
+};
 use crate::net::{Authority, Host, Port};
 
 /// Everything in which two policies differ.

@@ -32,7 +32,7 @@ mod table;
 mod witness;
 
 pub use decision::{Denial, Leave, Permit, Reason, VettedAddress};
-pub use difference::{Change, Difference, LeaveChange, Ports, RuleChange, SwitchChange, Witness};
+pub use difference::{Change, Difference, LeaveChange, Ports, RuleChange, SwitchChange};
 pub use document::MAX_BYTES;
 pub use egress::{Egress, Mode};
 pub use evaluate::Policy;
@@ -44,3 +44,4 @@ pub use rule::{List, Rule, RuleId, Source};
 pub use rules::Rules;
 pub use ruleset::{Ruleset, Switch, TooManyRules};
 pub use suggestion::{Suggestion, suggest};
+pub use witness::Witness;

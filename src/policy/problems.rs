@@ -54,9 +54,11 @@ impl Problems {
     }
 }
 
-impl Extend<Problem> for Problems {
-    fn extend<I: IntoIterator<Item = Problem>>(&mut self, problems: I) {
-        problems.into_iter().for_each(|problem| self.push(problem));
+impl FromIterator<Problem> for Problems {
+    fn from_iter<I: IntoIterator<Item = Problem>>(from: I) -> Self {
+        let mut problems = Self::default();
+        from.into_iter().for_each(|problem| problems.push(problem));
+        problems
     }
 }
 
@@ -66,9 +68,9 @@ mod tests {
 
     #[test]
     fn what_is_not_kept_is_counted() {
-        let mut problems = Problems::default();
         let last = MAX_KEPT + 5;
-        problems.extend((0..last).rev().map(|at| Problem::warning(at..at + 1, "odd")));
+        let warnings = (0..last).rev().map(|at| Problem::warning(at..at + 1, "odd"));
+        let mut problems: Problems = warnings.collect();
         problems.push(Problem::error(3..4, "wrong"));
         let problems = problems.in_file_order();
         assert_eq!(problems.len(), MAX_KEPT + 2);

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::{
     Problem, Ruleset, Severity, Source, compile,
     document::{self, Document},
-    problems::Problems,
 };
 
 /// What a policy file turned out to be.
@@ -39,9 +38,7 @@ impl Review {
     /// so that nobody can make rules or hosts collide in the table of names.
     #[must_use]
     pub fn of(bytes: &[u8], source: &Arc<Source>, seed: u64) -> Self {
-        let (Document { network, foreign }, found) = document::read(bytes);
-        let mut problems = Problems::default();
-        problems.extend(found);
+        let (Document { network, foreign }, mut problems) = document::read(bytes);
         let text = std::str::from_utf8(bytes).unwrap_or("");
         let compiled =
             network.map(|network| compile::compile(&network, text, source, seed, &mut problems));

@@ -53,14 +53,14 @@ impl Witnesses {
     /// The witnesses of the patterns of both, `changed` being those that are not the same in both.
     pub(super) fn of(rules: [&Rules; 2], changed: &[Pattern]) -> Self {
         let all = || rules.into_iter().flat_map(|rules| rules.iter().map(|(_, rule)| rule.pattern));
-        let globs: BTreeSet<Pattern> = all().filter(is_name_glob).collect();
+        let globs: BTreeSet<Pattern> = all().filter(is_glob).collect();
         let fresh = fresh_labels(all(), if globs.is_empty() { 1 } else { 3 });
         let mut witnesses = Self { fresh, ..Self::default() };
         all().for_each(|pattern| witnesses.add_pattern(&pattern));
         let mut pairs = 0;
         for one in changed {
             let with_globs = globs.iter().filter(|other| *other != one).cloned();
-            let rest = is_name_glob(one).then(|| all().filter(|other| !is_name_glob(other)));
+            let rest = is_glob(one).then(|| all().filter(|other| !is_glob(other)));
             for other in
                 with_globs.chain(rest.into_iter().flatten()).filter(|other| !are_apart(one, other))
             {
@@ -153,7 +153,7 @@ impl fmt::Display for Witness {
     }
 }
 
-fn is_name_glob(pattern: &Pattern) -> bool {
+fn is_glob(pattern: &Pattern) -> bool {
     matches!(pattern.shape(), Shape::Glob(_))
 }
 

@@ -19,6 +19,7 @@ use super::{
     List, Problem,
     keys::TABLE,
     lift::{Item, Lifted, lift},
+    problems::Problems,
 };
 use crate::net::Port;
 
@@ -77,21 +78,21 @@ pub(super) struct Entry {
 pub const MAX_BYTES: usize = 64 << 20;
 
 /// Reads a file; with errors among the problems, the document is not to be used.
-pub(super) fn read(bytes: &[u8]) -> (Document, Vec<Problem>) {
+pub(super) fn read(bytes: &[u8]) -> (Document, Problems) {
     let text = match decode(bytes) {
         Ok(text) => text,
-        Err(problem) => return (Document::default(), vec![problem]),
+        Err(problem) => return (Document::default(), [problem].into_iter().collect()),
     };
     read_rest(text, &lift(text))
 }
 
 /// Reads a text out of which lists have been lifted, or have not.
-fn read_rest(text: &str, lifted: &Lifted<'_>) -> (Document, Vec<Problem>) {
+fn read_rest(text: &str, lifted: &Lifted<'_>) -> (Document, Problems) {
     let (root, errors) = DeTable::parse_recoverable(&lifted.rest);
     if !errors.is_empty() {
-        return (Document::default(), syntax_problems(text, &errors));
+        return (Document::default(), syntax_problems(text, &errors).into_iter().collect());
     }
-    let mut reader = Reader { problems: Vec::new(), lifted };
+    let mut reader = Reader { problems: Problems::default(), lifted };
     let mut document = Document::default();
     for (key, value) in in_file_order(root.get_ref()) {
         if key.get_ref() == TABLE {
@@ -152,7 +153,7 @@ mod tests {
             let read = entries.read.iter();
             lifted.chain(read.map(|entry| (entry.text.clone(), entry.span.clone(), entry.list)))
         });
-        let problems = problems.into_iter().map(|problem| format!("{problem:?}"));
+        let problems = problems.in_file_order().into_iter().map(|problem| format!("{problem:?}"));
         (patterns.collect(), problems.collect())
     }
 

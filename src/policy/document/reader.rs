@@ -16,12 +16,13 @@ use crate::{
         List, Problem,
         keys::{self, TABLE, Unknown},
         lift::Lifted,
+        problems::Problems,
     },
 };
 
 /// Collects problems while it walks.
 pub(super) struct Reader<'l> {
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Problems,
     pub(super) lifted: &'l Lifted<'l>,
 }
 
