@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -88,7 +87,7 @@ async fn a_head_that_began_and_does_not_end_is_answered_408() {
         assert_eq!(answer.field("connection"), Some("close"));
         assert_eq!(rest(&mut stream).await, b"");
     }
-    eventually_counted(&proxy, "timeouts", "request_head", 2).await;
+    counts_to(&proxy, "timeouts", "request_head", 2).await;
 }
 
 #[tokio::test]
@@ -122,7 +121,7 @@ async fn an_idle_client_is_closed_without_a_word() {
     kept.write_all(&get("a.test", origin.port())).await.unwrap();
     assert_eq!(read_answer(&mut kept).await.status, 200);
     assert_eq!(rest(&mut kept).await, b"");
-    eventually_counted(&proxy, "timeouts", "idle_client", 2).await;
+    counts_to(&proxy, "timeouts", "idle_client", 2).await;
 }
 
 #[tokio::test]
@@ -168,7 +167,7 @@ async fn beyond_the_connections_there_is_an_answer_and_room_again_at_once() {
     recovered(&proxy, &get("a.test", origin.port())).await;
     assert_eq!(origin.requests().len(), 3);
     held.clear();
-    eventually_counted(&proxy, "limits", "connections", 2).await;
+    counts_at_least(&proxy, "limits", "connections", 2).await;
 }
 
 /// More are turned away than may linger, and none of them reads or leaves before all have come.
@@ -210,7 +209,7 @@ async fn beyond_the_tunnels_connect_is_refused_and_recorded() {
         assert_limited(&answer, "tunnels");
         assert_eq!(answer.field("connection"), Some("close"));
     }
-    eventually_counted(&proxy, "limits", "tunnels", 2).await;
+    counts_to(&proxy, "limits", "tunnels", 2).await;
     let ends = proxy.audit(2, |record| record["exeat.ending"] == "limit_reached").await;
     assert_eq!(ends.len(), 2);
     // A refusal of the policy is one, also when all is full.
@@ -235,7 +234,7 @@ async fn beyond_the_requests_there_is_still_health() {
         second.write_all(&request).await.unwrap();
         assert_limited(&read_answer(&mut second).await, "requests");
     }
-    eventually_counted(&proxy, "limits", "requests", 2).await;
+    counts_to(&proxy, "limits", "requests", 2).await;
     let refused = proxy.audit(2, |record| record["network.policy.reason"] == "limit_reached").await;
     assert_eq!(refused[0]["network.policy.source"], "proxy_state");
     // Its place is taken to the end of the answer.
@@ -291,8 +290,8 @@ async fn beyond_the_lookups_what_is_known_is_still_served() {
     assert_eq!(answer.status, 504);
     assert!(answer.field("proxy-status").unwrap().contains("error=dns_timeout"));
     assert_eq!(exchange(proxy.address, &get("other.test", origin.port())).await.status, 200);
-    eventually_counted(&proxy, "limits", "lookups", 1).await;
-    eventually_counted(&proxy, "timeouts", "dns", 1).await;
+    counts_to(&proxy, "limits", "lookups", 1).await;
+    counts_to(&proxy, "timeouts", "dns", 1).await;
 }
 
 /// A socket whose queue is full: on Linux, attempts to connect to it wait for ever.
@@ -319,8 +318,8 @@ async fn beyond_the_dials_nobody_waits_for_another() {
     assert_limited(&limited, "dials");
     assert_eq!(late.status, 504);
     assert!(late.field("proxy-status").unwrap().contains("error=connection_timeout"));
-    eventually_counted(&proxy, "limits", "dials", 1).await;
-    eventually_counted(&proxy, "timeouts", "connect", 1).await;
+    counts_to(&proxy, "limits", "dials", 1).await;
+    counts_to(&proxy, "timeouts", "connect", 1).await;
 }
 
 #[tokio::test]
@@ -334,10 +333,10 @@ async fn tunnels_that_stand_still_and_hellos_that_do_not_come_are_counted() {
     let mut slow = connect_tunnel(proxy.address, &authority).await;
     slow.write_all(b"\x16\x03\x01").await.unwrap();
     assert_eq!(rest(&mut slow).await, b"");
-    eventually_counted(&proxy, "timeouts", "first_bytes", 1).await;
+    counts_to(&proxy, "timeouts", "first_bytes", 1).await;
     let mut still = connect_tunnel(proxy.address, &authority).await;
     assert_eq!(rest(&mut still).await, b"");
-    eventually_counted(&proxy, "timeouts", "idle", 1).await;
+    counts_to(&proxy, "timeouts", "idle", 1).await;
 }
 
 /// Asks again until there is another answer than 503, which must come soon.
@@ -357,20 +356,25 @@ fn health_request() -> &'static [u8] {
     b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 }
 
-async fn eventually_counted(proxy: &Proxy, section: &str, key: &str, at_least: u64) {
+/// Waits until it has been counted so often, and not more often.
+async fn counts_to(proxy: &Proxy, section: &str, key: &str, count: u64) {
+    assert_eq!(counts_at_least(proxy, section, key, count).await, count, "{key}");
+}
+
+async fn counts_at_least(proxy: &Proxy, section: &str, key: &str, count: u64) -> u64 {
     let counting = async {
         loop {
             let answer = exchange(proxy.address, health_request()).await;
             // Places may still be on their way back.
             if answer.status == 200 {
-                let health: Value = answer.json();
-                if health[section][key].as_u64().unwrap() >= at_least {
-                    return;
+                let counted = answer.json()[section][key].as_u64().unwrap();
+                if counted >= count {
+                    return counted;
                 }
             }
         }
     };
-    timeout(PATIENCE, counting).await.unwrap();
+    timeout(PATIENCE, counting).await.unwrap()
 }
 
 #[cfg(unix)]
