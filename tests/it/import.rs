@@ -1,6 +1,10 @@
 //! `exeat import`: files of other programs, what is printed, and exit codes.
 
-use std::process::{Command, Output};
+use std::{
+    fs::File,
+    path::Path,
+    process::{Command, Output},
+};
 
 fn import(from: &str, text: &str) -> (Output, String, String) {
     let directory = tempfile::tempdir().unwrap();
@@ -76,4 +80,29 @@ fn what_is_left_out_is_said_twice_and_shows_in_the_exit_code() {
         .output()
         .unwrap();
     assert_eq!(missing.status.code(), Some(78));
+}
+
+/// The denies that were cut off would let hosts out.
+#[test]
+fn a_file_is_read_to_its_end_or_not_at_all() {
+    const MAX_BYTES: usize = 64 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hosts");
+    let last = "\n0.0.0.0 last.test\n";
+    for (size, code) in [(MAX_BYTES, 0), (MAX_BYTES + 1, 78)] {
+        let comment = "#".repeat(size - last.len());
+        std::fs::write(&path, format!("{comment}{last}")).unwrap();
+        let import = |file: &Path| {
+            let mut import = Command::new(env!("CARGO_BIN_EXE_exeat"));
+            import.args(["import", "--from", "hosts"]).arg(file);
+            import.stdin(File::open(&path).unwrap()).output().unwrap()
+        };
+        for output in [import(&path), import("-".as_ref())] {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{size}: {said}");
+            let policy = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(policy.contains("last.test"), code == 0, "{size}: {policy}");
+            assert_eq!(said.contains("larger than 64 MiB"), code != 0, "{size}: {said}");
+        }
+    }
 }

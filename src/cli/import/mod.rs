@@ -12,7 +12,8 @@ mod squid;
 mod srt;
 
 use std::{
-    io::{self, Read as _, Write as _},
+    fs::File,
+    io::{self, Read, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,7 +25,6 @@ use super::{Exit, complain, policy::show, say};
 use crate::{
     app::random_seed,
     policy::{MAX_BYTES, Outcome, Review, Source},
-    source::read_limited,
 };
 
 #[derive(Debug, Args)]
@@ -101,16 +101,26 @@ impl Import {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let bytes = if path.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
-        io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
-        bytes
-    } else {
-        read_limited(path)?
+    let bytes = match path.as_os_str() == "-" {
+        true => read_limited(io::stdin().lock())?,
+        false => read_limited(File::open(path)?)?,
     };
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
+
+/// All of it: of a file that is cut off, the last denies would be missing.
+fn read_limited(input: impl Read) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    input.take(limit).read_to_end(&mut bytes)?;
+    match bytes.len() > MAX_BYTES {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, TOO_LARGE)),
+        false => Ok(bytes),
+    }
+}
+
+/// [`MAX_BYTES`] in words.
+const TOO_LARGE: &str = "it is larger than 64 MiB";
 
 #[cfg(test)]
 mod tests {
