@@ -21,8 +21,12 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("requirements", |of| of.help("A requirements.toml to ask, instead of the proxy")),
+    mut_arg("preset", |of| of.help("A policy that is compiled in to ask, instead of the proxy")),
+    mut_arg("settings", |of| of.help("Settings for such a policy [default: `$EXEAT_SETTINGS`]")),
+)]
 pub(super) struct Why {
-    /// A policy to ask, instead of the proxy [default: none]
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
