@@ -63,18 +63,17 @@ impl Doctor {
 }
 
 fn answers(proxy: &Authority) -> bool {
-    let address = proxy.to_string();
-    match ask(&address) {
+    match ask(proxy) {
         Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => {
-            print("ok", &format!("the proxy at {address} answers"));
+            print("ok", &format!("the proxy at {proxy} answers"));
             true
         }
         Ok(_) => {
-            print("MISSING", &format!("what answers at {address} is not exeat"));
+            print("MISSING", &format!("what answers at {proxy} is not exeat"));
             false
         }
         Err(error) => {
-            print("MISSING", &format!("the proxy at {address} does not answer: {error}"));
+            print("MISSING", &format!("the proxy at {proxy} does not answer: {error}"));
             false
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{TcpStream, ToSocketAddrs as _},
     time::Duration,
 };
 
@@ -12,7 +11,7 @@ use super::{
     Exit, complain,
     proxy::{default_url, parse},
 };
-use crate::settings::Environment;
+use crate::{jail::dial, net::Authority, settings::Environment};
 
 #[derive(Debug, Args)]
 pub(super) struct Health {
@@ -21,7 +20,7 @@ pub(super) struct Health {
     proxy: Option<String>,
 }
 
-/// For connecting, and for each read and write.
+/// For connecting to each address, and for each read and write.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The answer is one line; anything longer is not exeat.
@@ -30,11 +29,11 @@ const MAX_ANSWER: u64 = 16 << 10;
 impl Health {
     pub(super) fn run(self, environment: &Environment) -> Exit {
         let url = self.proxy.unwrap_or_else(|| default_url(environment));
-        let address = match parse(&url) {
-            Ok(proxy) => proxy.to_string(),
+        let proxy = match parse(&url) {
+            Ok(proxy) => proxy,
             Err(exit) => return exit,
         };
-        match ask(&address) {
+        match ask(&proxy) {
             Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => {
                 let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
                 writeln!(io::stdout(), "{}", body.trim()).ok();
@@ -42,9 +41,9 @@ impl Health {
             }
             Ok(answer) => {
                 let line = answer.lines().next().unwrap_or("nothing").to_owned();
-                complain(&format!("{address} answered: {line}"), Exit::No)
+                complain(&format!("{proxy} answered: {line}"), Exit::No)
             }
-            Err(error) => complain(&format!("{address} does not answer: {error}"), Exit::No),
+            Err(error) => complain(&format!("{proxy} does not answer: {error}"), Exit::No),
         }
     }
 }
@@ -54,15 +53,11 @@ impl Health {
 /// # Errors
 ///
 /// There is none.
-pub(super) fn ask(address: &str) -> io::Result<String> {
-    let resolved = address
-        .to_socket_addrs()?
-        .next()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no address"))?;
-    let mut stream = TcpStream::connect_timeout(&resolved, PATIENCE)?;
+pub(super) fn ask(proxy: &Authority) -> io::Result<String> {
+    let mut stream = dial(proxy, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET /healthz HTTP/1.1\r\nHost: {proxy}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
     Ok(answer)

@@ -10,6 +10,7 @@
 #[cfg_attr(not(target_os = "linux"), path = "no_cell.rs")]
 mod cell;
 mod child;
+mod dial;
 mod fault;
 #[cfg(target_os = "linux")]
 mod handover;
@@ -34,10 +35,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 pub use cell::Cell;
 pub use child::{Descriptors, Signals, exit_code, wait};
+pub use dial::dial;
 pub use fault::Fault;
 #[cfg(target_os = "linux")]
 pub use inside::{enter, restrict_to};
-
 pub use names::Names;
 pub use probes::{Probe, probe_network, probe_sockets};
 pub use tunnel::{Answer, Tunnel, TunnelError};

@@ -4,12 +4,13 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{TcpStream, ToSocketAddrs as _},
+    net::TcpStream,
     time::Duration,
 };
 
 use serde_json::Value;
 
+use super::dial::dial;
 use crate::net::Authority;
 
 /// A connection to a host, through a proxy.
@@ -48,7 +49,7 @@ pub enum TunnelError {
     Refused(Answer),
 }
 
-/// For reaching the proxy.
+/// For each address of the proxy, and for asking it.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// For each piece of its answer: it looks the name up and dials before it says anything.
@@ -65,24 +66,13 @@ impl Tunnel {
     /// The proxy cannot be reached, or refuses.
     pub fn open(proxy: &Authority, target: &Authority) -> Result<Self, TunnelError> {
         let failed = |error| TunnelError::Proxy { proxy: proxy.clone(), error };
-        let mut stream = dial(proxy).map_err(failed)?;
+        let mut stream = dial(proxy, CONNECT).map_err(failed)?;
         let (answer, early) = ask(&mut stream, target).map_err(failed)?;
         match answer.status {
             200..300 => Ok(Self { stream, early }),
             _ => Err(TunnelError::Refused(answer)),
         }
     }
-}
-
-fn dial(proxy: &Authority) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "it has no address");
-    for address in (proxy.host.to_bare_string().as_str(), proxy.port.number()).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// The answer, and what came after its head when it is a yes.

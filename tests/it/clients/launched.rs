@@ -350,6 +350,30 @@ async fn why_says_what_to_do() {
     assert!(finished.stderr.contains("no proxy is known"), "{}", finished.stderr);
 }
 
+/// A name often has an address of each family, and the proxy one of them.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn every_address_of_the_proxy_is_tried() {
+    let unshare = ["unshare", "--user", "--map-root-user", "--mount"];
+    if !installed("unshare", &[&unshare[..], &["true"]].concat()).await {
+        return;
+    }
+    let stage = Stage::set().await;
+    let hosts = stage.home.path().join("hosts");
+    fs::write(&hosts, "::1 two.test\n127.0.0.1 two.test\n").unwrap();
+    let proxy = format!("two.test:{}", stage.proxy.address.port());
+    for (asking, code) in [("health", 0), ("why no.test", 1)] {
+        let mut command = stage.bare("unshare");
+        let script = format!(
+            "mount --bind '{}' /etc/hosts && exec '{EXEAT}' {asking} --proxy {proxy}",
+            hosts.display()
+        );
+        command.args(&unshare[1..]).args(["sh", "-c", &script]);
+        let finished = run(command).await;
+        assert_eq!(finished.code, Some(code), "{asking}: {}", finished.stderr);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shell_can_read_the_variables() {
     if !curl_installed().await {
