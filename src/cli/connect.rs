@@ -16,6 +16,10 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 the host has said all, 1 there is no connection to it, or it broke; \
+    64 usage, or no proxy is known; 69 the proxy does not answer"
+)]
 pub(super) struct Connect {
     #[command(flatten)]
     proxy: ProxyArgs,
@@ -50,7 +54,7 @@ impl Connect {
                     Exit::No,
                 )
             }
-            Err(error @ TunnelError::Proxy { .. }) => complain(&error, Exit::No),
+            Err(error @ TunnelError::Proxy { .. }) => complain(&error, Exit::Unavailable),
         }
     }
 }

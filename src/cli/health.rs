@@ -14,6 +14,9 @@ use super::{
 use crate::{jail::dial, net::Authority, settings::Environment};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 it answers, 1 it does not, as container health checks want it; 64 usage"
+)]
 pub(super) struct Health {
     /// The proxy's URL [default: `$EXEAT_LISTEN`, then `http://127.0.0.1:3128`]
     #[arg(long, value_name = "URL")]

@@ -22,6 +22,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(
+    after_help = "Exit codes: 0 the host can be reached, or the policy allows it; 1 not; \
+    64 usage, or no proxy is known; 69 the proxy does not answer; 78 the policy or the settings are wrong",
     mut_arg("requirements", |of| of.help("A requirements.toml to ask, instead of the proxy")),
     mut_arg("preset", |of| of.help("A policy that is compiled in to ask, instead of the proxy")),
     mut_arg("settings", |of| of.help("Settings for such a policy [default: `$EXEAT_SETTINGS`]")),

@@ -374,6 +374,22 @@ async fn every_address_of_the_proxy_is_tried() {
     }
 }
 
+/// To a health check silence is the answer; the others could not ask.
+#[tokio::test]
+async fn no_proxy_is_told_from_a_refusal() {
+    let launch = Launch::set().await;
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for (asking, code) in
+        [(&["connect", "ok.test", "22"][..], 69), (&["why", "ok.test"], 69), (&["health"], 1)]
+    {
+        let mut command = bare(EXEAT, launch.files.path());
+        command.args(asking).args(["--proxy", &free]);
+        let finished = run(command).await;
+        assert_eq!(finished.code, Some(code), "{asking:?}: {}", finished.stderr);
+        assert!(finished.stderr.contains("does not answer"), "{}", finished.stderr);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shell_can_read_the_variables() {
     if !curl_installed().await {
