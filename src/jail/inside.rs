@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    CELL, Fault,
+    CELL, Fault, Within,
     handover::{self, Word},
     hide, namespaces, netlink, redirect, sockets,
 };
@@ -58,13 +58,6 @@ pub fn enter() -> Result<(), Fault> {
 /// What the kernel refuses.
 pub fn restrict_to(port: u16) -> Result<(), Fault> {
     only_connect_to(port).map_err(|error| Fault::new("cannot restrict the program", error, ""))
-}
-
-/// The sockets that were made in the jail, for the proxy outside.
-struct Within {
-    http: TcpListener,
-    /// For connections to other hosts, and for questions about names; or why there is none.
-    captured: Result<(TcpListener, UdpSocket), Fault>,
 }
 
 /// Everything but the program.
