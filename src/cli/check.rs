@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{
     Exit, complain,
+    place::Place,
     policy::{PolicyArgs, show_rejected},
     settings::SettingsArgs,
 };
@@ -63,15 +64,7 @@ struct Line<'a> {
     port: Option<u16>,
     decision: &'static str,
     reason: String,
-    rule: Option<LineRule<'a>>,
-}
-
-#[derive(Serialize)]
-struct LineRule<'a> {
-    pattern: String,
-    list: &'static str,
-    file: &'a str,
-    line: usize,
+    rule: Option<Place<'a>>,
 }
 
 /// A line longer than this is no target.
@@ -213,12 +206,7 @@ impl Verdict<'_> {
             port: authority.map(|authority| authority.port.number()),
             decision,
             reason,
-            rule: rule.map(|rule| LineRule {
-                pattern: rule.pattern.to_string(),
-                list: rule.list.as_str(),
-                file: rule.source.path(),
-                line: rule.line,
-            }),
+            rule: rule.map(Place::of),
         }
     }
 

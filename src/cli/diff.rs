@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
-use super::{Exit, complain, policy::show_rejected};
+use super::{Exit, complain, place::Place, policy::show_rejected};
 use crate::{
     app::random_seed,
     policy::{
@@ -72,16 +72,8 @@ struct ReportKey<'a> {
 struct ReportRule<'a> {
     change: &'static str,
     pattern: String,
-    old: Option<ReportPlace<'a>>,
-    new: Option<ReportPlace<'a>>,
-}
-
-#[derive(Serialize)]
-struct ReportPlace<'a> {
-    pattern: String,
-    list: &'static str,
-    file: &'a str,
-    line: usize,
+    old: Option<Place<'a>>,
+    new: Option<Place<'a>>,
 }
 
 #[derive(Serialize)]
@@ -102,7 +94,7 @@ struct ReportLeave<'a> {
 struct ReportVerdict<'a> {
     decision: &'static str,
     reason: &'static str,
-    rule: Option<ReportPlace<'a>>,
+    rule: Option<Place<'a>>,
 }
 
 impl Diff {
@@ -274,12 +266,6 @@ fn verdict(policy: &Policy, verdict: Result<Leave, Denial>) -> ReportVerdict<'_>
     ReportVerdict { decision, reason, rule: rule.and_then(|rule| place(policy, rule)) }
 }
 
-fn place(policy: &Policy, rule: RuleId) -> Option<ReportPlace<'_>> {
-    let rule = policy.rule(rule)?;
-    Some(ReportPlace {
-        pattern: rule.pattern.to_string(),
-        list: rule.list.as_str(),
-        file: rule.source.path(),
-        line: rule.line,
-    })
+fn place(policy: &Policy, rule: RuleId) -> Option<Place<'_>> {
+    policy.rule(rule).as_ref().map(Place::of)
 }
