@@ -15,6 +15,7 @@ use super::{
     place::Place,
     policy::{PolicyArgs, show_rejected},
     settings::SettingsArgs,
+    written,
 };
 use crate::{
     app::random_seed,
@@ -80,23 +81,17 @@ impl Check {
         let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
         let mut exit = Exit::Success;
         for target in &self.targets {
-            let written = match target.as_str() {
+            let checked = match target.as_str() {
                 "-" => check_stdin(&policy, format, &mut out),
                 target => check_one(&policy, target, format, &mut out),
             };
-            match written {
+            match checked {
                 Ok(true) => {}
                 Ok(false) => exit = Exit::No,
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return exit,
-                Err(error) => return complain(&error, Exit::Unavailable),
+                Err(error) => return written(Err(error), exit),
             }
         }
-        match out.flush() {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                complain(&error, Exit::Unavailable)
-            }
-            Ok(()) | Err(_) => exit,
-        }
+        written(out.flush(), exit)
     }
 }
 

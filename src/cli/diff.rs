@@ -1,7 +1,6 @@
 //! `exeat diff`: what changes from one policy file to another, in words and in effect.
 
 use std::{
-    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,7 +8,7 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
-use super::{Exit, complain, place::Place, policy::show_rejected};
+use super::{Exit, complain, place::Place, policy::show_rejected, print};
 use crate::{
     app::random_seed,
     policy::{
@@ -107,17 +106,12 @@ impl Diff {
             // Both are looked at, so that both can be mended.
             (Err(exit), _) | (_, Err(exit)) => return exit,
         };
-        let written = match self.json {
+        let text = match self.json {
             true => serde_json::to_string(&compared.report()).unwrap_or_default() + "\n",
             false => compared.text(),
         };
-        match io::stdout().write_all(written.as_bytes()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                complain(&error, Exit::Unavailable)
-            }
-            Ok(()) | Err(_) if compared.difference.is_empty() => Exit::Success,
-            Ok(()) | Err(_) => Exit::No,
-        }
+        let exit = if compared.difference.is_empty() { Exit::Success } else { Exit::No };
+        print(text, exit)
     }
 }
 

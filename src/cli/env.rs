@@ -1,14 +1,11 @@
 //! `exeat env`: the variables that make clients use a running proxy, for a shell to read.
 
-use std::{
-    ffi::OsStr,
-    io::{self, Write as _},
-};
+use std::ffi::OsStr;
 
 use clap::{Args, ValueEnum};
 
 use super::{
-    Exit, complain,
+    Exit, complain, print,
     proxy::{default_url, parse},
 };
 use crate::{
@@ -56,10 +53,10 @@ impl Env {
             }
         };
         let inherited = |name: &str| std::env::var_os(name);
-        for (name, value) in variables(&proxy, &exeat, Loopback::Shared, inherited) {
-            writeln!(io::stdout(), "{}", self.shell.line(&name, &value)).ok();
-        }
-        Exit::Success
+        let lines = variables(&proxy, &exeat, Loopback::Shared, inherited)
+            .into_iter()
+            .map(|(name, value)| self.shell.line(&name, &value) + "\n");
+        print(lines.collect::<String>(), Exit::Success)
     }
 }
 

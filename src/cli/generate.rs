@@ -1,14 +1,11 @@
 //! `exeat generate`: completions for shells, and manual pages, for those who package the program.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Subcommand};
 use clap_complete::Shell;
 
-use super::{Cli, Exit, complain};
+use super::{Cli, Exit, complain, print};
 
 #[derive(Debug, Args)]
 pub(super) struct Generate {
@@ -39,12 +36,7 @@ impl Generate {
                 // Gathered first: the library does not expect that its reader goes away.
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Cli::command(), "exeat", &mut script);
-                match io::stdout().write_all(&script) {
-                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                        complain(&error, Exit::Unavailable)
-                    }
-                    Ok(()) | Err(_) => Exit::Success,
-                }
+                print(script, Exit::Success)
             }
             What::Man { directory } => match clap_mangen::generate_to(Cli::command(), &directory) {
                 Ok(()) => Exit::Success,

@@ -24,7 +24,11 @@ mod suggest;
 mod validate;
 mod why;
 
-use std::{ffi::OsString, io, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -143,6 +147,22 @@ fn dispatch(command: Command) -> ExitCode {
     ended.unwrap_or_else(|exit| exit).into()
 }
 
+/// A text on stdout, and how the program ends if that can be written.
+fn print(text: impl AsRef<[u8]>, exit: Exit) -> Exit {
+    let mut out = io::stdout().lock();
+    written(out.write_all(text.as_ref()).and_then(|()| out.flush()), exit)
+}
+
+/// How the program ends that wrote to stdout. Who has read enough may leave: that is no error.
+fn written(outcome: io::Result<()>, exit: Exit) -> Exit {
+    match outcome {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&error, Exit::Unavailable)
+        }
+        Ok(()) | Err(_) => exit,
+    }
+}
+
 /// One line on stderr, and the exit code that goes with it.
 fn complain(message: &dyn std::fmt::Display, exit: Exit) -> Exit {
     say(&format!("exeat: {message}"));
@@ -151,7 +171,6 @@ fn complain(message: &dyn std::fmt::Display, exit: Exit) -> Exit {
 
 /// One line on stderr; if even that is closed, nobody listens.
 fn say(line: &str) {
-    use io::Write as _;
     writeln!(io::stderr(), "{line}").ok();
 }
 

@@ -1,10 +1,8 @@
 //! `exeat preset`: the policies that are compiled in.
 
-use std::io::{self, Write as _};
-
 use clap::Args;
 
-use super::{Exit, complain};
+use super::{Exit, complain, print};
 use crate::source::{PRESETS, Preset as Policy};
 
 #[derive(Debug, Args)]
@@ -18,16 +16,12 @@ impl Preset {
     pub(super) fn run(self) -> Exit {
         let Some(name) = self.name else {
             let longest = PRESETS.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
-            for Policy { name, summary, .. } in PRESETS {
-                writeln!(io::stdout(), "{name:longest$}  {summary}").ok();
-            }
-            return Exit::Success;
+            let line =
+                |Policy { name, summary, .. }: &Policy| format!("{name:longest$}  {summary}\n");
+            return print(PRESETS.iter().map(line).collect::<String>(), Exit::Success);
         };
         match Policy::named(&name) {
-            Some(preset) => {
-                io::stdout().write_all(preset.text.as_bytes()).ok();
-                Exit::Success
-            }
+            Some(preset) => print(preset.text, Exit::Success),
             None => {
                 complain(&format!("no preset `{name}`; `exeat preset` lists them"), Exit::Usage)
             }

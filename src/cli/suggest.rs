@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs::File,
-    io::{self, BufReader, Write as _},
+    io::{self, BufReader},
     path::PathBuf,
 };
 
 use clap::Args;
 
-use super::{Exit, complain, diff::load, say};
+use super::{Exit, complain, diff::load, print, say};
 use crate::{
     net::Authority,
     observe::Demand,
@@ -66,12 +66,7 @@ impl Suggest {
             say(&format!("exeat: {} lines of {path} are no audit records", demand.odd_lines));
         }
         let policy = policy_for(path.to_string(), demand, base.as_ref());
-        match io::stdout().write_all(policy.as_bytes()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                complain(&error, Exit::Unavailable)
-            }
-            Ok(()) | Err(_) => Exit::Success,
-        }
+        print(policy, Exit::Success)
     }
 }
 

@@ -1,7 +1,5 @@
 //! `exeat why HOST`: whether a host can be reached, and if not, what to do. Agents read it.
 
-use std::io::{self, Write as _};
-
 use clap::Args;
 
 use super::{
@@ -10,6 +8,7 @@ use super::{
     complain,
     connect::no_proxy,
     policy::PolicyArgs,
+    print,
     proxy::ProxyArgs,
     settings::SettingsArgs,
 };
@@ -115,6 +114,5 @@ fn explain(policy: &Policy, target: &Authority) -> Exit {
 }
 
 fn say(exit: Exit, line: &str) -> Exit {
-    writeln!(io::stdout(), "{line}").ok();
-    exit
+    print(format!("{line}\n"), exit)
 }

@@ -48,6 +48,18 @@ fn bash_reads_its_completions() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_written_is_said() {
+    for arguments in [&["generate", "completions", "bash"][..], &["preset", "agent"], &["env"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_exeat"));
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = command.args(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(69), "{arguments:?}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains("No space"), "{arguments:?}");
+    }
+}
+
 #[test]
 fn every_command_has_a_page() {
     let directory = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ mod srt;
 
 use std::{
     fs::File,
-    io::{self, Read, Write as _},
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,7 +21,7 @@ use std::{
 use clap::{Args, ValueEnum};
 
 use self::draft::Draft;
-use super::{Exit, complain, policy::show, say};
+use super::{Exit, complain, policy::show, print, say};
 use crate::{
     app::random_seed,
     policy::{MAX_BYTES, Outcome, Review, Source},
@@ -91,12 +91,7 @@ impl Import {
             show(&review.problems, &policy, source.path());
             return complain(&"the translation is no policy", Exit::Software);
         }
-        if let Err(error) = io::stdout().write_all(policy.as_bytes())
-            && error.kind() != io::ErrorKind::BrokenPipe
-        {
-            return complain(&error, Exit::Unavailable);
-        }
-        if draft.is_wider() { Exit::No } else { Exit::Success }
+        print(policy, if draft.is_wider() { Exit::No } else { Exit::Success })
     }
 }
 
