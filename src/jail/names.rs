@@ -34,6 +34,9 @@ enum Code {
     NoSuchName,
 }
 
+/// The addresses that stand for names begin so; what follows is the name's number.
+const NETWORK: [u8; 2] = [198, 18];
+
 const TYPE_A: u16 = 1;
 const TYPE_PTR: u16 = 12;
 
@@ -76,14 +79,12 @@ impl Names {
     #[must_use]
     pub fn meant_by(&self, address: SocketAddr) -> Option<Authority> {
         let port = Port::new(address.port())?;
-        let host = match address.ip() {
-            IpAddr::V4(ip) if matches!(ip.octets(), [198, 18, _, _]) => {
-                let [_, _, high, low] = ip.octets();
-                let number = usize::from(u16::from_be_bytes([high, low]));
+        let host = match number(address.ip()) {
+            Some(number) => {
                 let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                Host::Name(table.by_number.get(number)?.clone())
+                Host::Name(table.by_number.get(usize::from(number))?.clone())
             }
-            ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => Host::from(ip),
+            None => Host::from(address.ip()),
         };
         Some(Authority { host, port })
     }
@@ -140,7 +141,24 @@ impl Names {
             }
         };
         let [high, low] = number.to_be_bytes();
-        Some(Ipv4Addr::new(198, 18, high, low))
+        let [first, second] = NETWORK;
+        Some(Ipv4Addr::new(first, second, high, low))
+    }
+}
+
+/// Whether an address is one of those that stand for names, whether it was given to one or not.
+pub(super) fn is_stand_in(address: IpAddr) -> bool {
+    number(address).is_some()
+}
+
+/// Of the name that an address stands for.
+fn number(address: IpAddr) -> Option<u16> {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, high, low] = address.octets();
+            ([first, second] == NETWORK).then(|| u16::from_be_bytes([high, low]))
+        }
+        IpAddr::V6(_) => None,
     }
 }
 
