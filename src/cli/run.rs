@@ -97,8 +97,9 @@ impl Run {
         };
         let mut settings = Settings::resolve(flags, environment, file);
         settings.listen.clients = None;
-        let descriptors = Descriptors::of_now();
         let refusals = Arc::new(Refusals::default());
+        // Must come before `Opened::new`, which raises the limit for the proxy's own use.
+        let descriptors = Descriptors::of_now();
         let opened = match Opened::new(settings, Path::new(SYSTEM_FILE)) {
             Ok(opened) => opened.count_refusals(Arc::clone(&refusals)),
             Err(error) => return cannot_start(&error).into(),

@@ -10,6 +10,7 @@
 #[cfg_attr(not(target_os = "linux"), path = "no_cell.rs")]
 mod cell;
 mod child;
+mod descriptors;
 mod dial;
 mod fault;
 #[cfg(target_os = "linux")]
@@ -34,7 +35,8 @@ mod variables;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 pub use cell::Cell;
-pub use child::{Descriptors, Signals, exit_code, wait};
+pub use child::{Signals, exit_code, wait};
+pub use descriptors::Descriptors;
 pub use dial::dial;
 pub use fault::Fault;
 #[cfg(target_os = "linux")]
