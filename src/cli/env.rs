@@ -62,11 +62,10 @@ impl Env {
 
 impl Shell {
     fn line(self, name: &str, value: &OsStr) -> String {
-        let quoted = quote(value).to_string_lossy().into_owned();
         let text = value.to_string_lossy();
         match self {
-            Self::Bash => format!("export {name}={quoted}"),
-            Self::Dotenv => format!("{name}={quoted}"),
+            Self::Bash => format!("export {name}={}", quote(&text)),
+            Self::Dotenv => format!("{name}={}", quote(&text)),
             // fish(1): within single quotes `\'` and `\\` are the only escapes.
             Self::Fish => {
                 format!("set -gx {name} '{}'", text.replace('\\', r"\\").replace('\'', r"\'"))

@@ -112,11 +112,8 @@ pub fn variables(
 
 /// In single quotes, as shells of the Bourne family read one word.
 #[must_use]
-pub fn quote(text: &OsStr) -> OsString {
-    let mut quoted = OsString::from("'");
-    quoted.push(text.to_string_lossy().replace('\'', r"'\''"));
-    quoted.push("'");
-    quoted
+pub fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// System properties; of two the last counts.
@@ -147,9 +144,7 @@ fn ssh(inherited: Option<OsString>, exeat: &Path) -> OsString {
     let mut command = inherited.filter(is_openssh).unwrap_or_else(|| "ssh".into());
     // One shell reads the command, another the option; ssh itself replaces what `%` begins.
     let exeat = exeat.to_string_lossy().replace('%', "%%");
-    let mut connect = OsString::from("ProxyCommand=");
-    connect.push(quote(exeat.as_ref()));
-    connect.push(" connect %h %p");
+    let connect = format!("ProxyCommand={} connect %h %p", quote(&exeat));
     command.push(" -o ");
     command.push(quote(&connect));
     // A connection of before would be a way around.
@@ -225,7 +220,7 @@ mod tests {
         let given = given(Loopback::Own, &[("GIT_SSH_COMMAND", "plink -batch")]);
         let command = &given["GIT_SSH_COMMAND"];
         let connect = r"ProxyCommand='/o'\''p t/exeat%%h' connect %h %p";
-        let quoted = quote(OsStr::new(connect)).into_string().unwrap();
+        let quoted = quote(connect);
         assert!(command.starts_with(&format!("ssh -o {quoted} -o ")), "{command}");
     }
 }
