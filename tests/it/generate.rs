@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use crate::support::skip;
+
 fn exeat(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_exeat")).args(arguments).output().unwrap()
 }
@@ -44,7 +46,7 @@ fn bash_reads_its_completions() {
                echo \"${COMPREPLY[@]}\"";
     match Command::new("bash").args(["-c", ask]).arg(&path).output() {
         Ok(output) => assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), "diff"),
-        Err(error) => println!("skipped: no bash ({error})"),
+        Err(error) => skip(&format!("no bash ({error})")),
     }
 }
 

@@ -9,6 +9,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::support::skip_optional;
+
 const UNIT: &str = include_str!("../../config/systemd/exeat.service");
 
 /// A proxy that was started as a recipe does it. Ended when dropped.
@@ -108,7 +110,7 @@ fn systemd_reads_the_service() {
             let about_it: Vec<&str> = said.lines().filter(|line| line.contains("exeat")).collect();
             assert!(about_it.is_empty(), "{about_it:?}");
         }
-        Err(error) => println!("skipped: no systemd-analyze ({error})"),
+        Err(error) => skip_optional(&format!("no systemd-analyze ({error})")),
     }
 }
 
@@ -119,7 +121,7 @@ fn yaml(path: &str) -> Option<Value> {
     match Command::new("python3").args(["-c", "import yaml"]).output() {
         Ok(output) if output.status.success() => {}
         Ok(_) | Err(_) => {
-            println!("skipped: no Python with yaml");
+            skip_optional("no Python with yaml");
             return None;
         }
     }

@@ -7,6 +7,7 @@ mod origin;
 mod proxy;
 mod raw;
 mod recorder;
+mod skip;
 
 pub(crate) use base64::base64;
 pub(crate) use connection::{Connection, Reply};
@@ -17,8 +18,8 @@ pub(crate) use raw::{
     Answer, connect as raw_connect, connect_to, connect_tunnel, exchange, get, read_answer,
     read_head,
 };
-
 pub(crate) use recorder::{Recorded, Recorder};
+pub(crate) use skip::{skip, skip_optional};
 
 use std::time::Duration;
 
