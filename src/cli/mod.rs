@@ -44,7 +44,9 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no, 64 usage, \
-    69 a socket or the audit file cannot be had, 70 the self-test failed, 78 the policy or the settings are wrong";
+    69 a socket, a file or the jail cannot be had, or the proxy does not answer, \
+    70 the self-test failed, 78 the policy or the settings are wrong; `run` ends as its program does, \
+    or with 126 if that cannot be run, 127 if it is not there";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -94,7 +96,7 @@ enum Exit {
     No = 1,
     /// The command line is wrong (`EX_USAGE`).
     Usage = 64,
-    /// A socket or file that is needed cannot be had (`EX_UNAVAILABLE`).
+    /// A socket, file, jail or proxy that is needed cannot be had (`EX_UNAVAILABLE`).
     Unavailable = 69,
     /// The proxy does not do what it must (`EX_SOFTWARE`).
     Software = 70,

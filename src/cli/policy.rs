@@ -1,5 +1,5 @@
-//! `--requirements` and `--preset`, which `serve` and `check` share, and how a policy that cannot
-//! be used is shown.
+//! `--requirements` and `--preset`, which `serve`, `run`, `check` and `why` share, and how a policy
+//! that cannot be used is shown.
 
 use std::{
     io::{self, IsTerminal as _},

@@ -1,4 +1,4 @@
-//! `--proxy`, which `connect` and `why` share, and which proxy is meant without it.
+//! `--proxy`, which `connect`, `why` and `doctor` share, and which proxy is meant without it.
 
 use clap::Args;
 

@@ -158,7 +158,7 @@ async fn run(
         pending::<io::Result<()>>().await
     };
     let (ended, end) = oneshot::channel::<()>();
-    let waiting = async {
+    let running = async {
         let status = tokio::select! {
             status = wait(child, signals) => status,
             Err(error) = naming => Err(error),
@@ -168,7 +168,7 @@ async fn run(
     };
     // Whoever is served could write the policy: it is what it was at the start.
     let serving = app.run_unwatched(async { end.await.unwrap_or_default() });
-    let (status, ()) = tokio::join!(waiting, serving);
+    let (status, ()) = tokio::join!(running, serving);
     status.map_err(|error| unavailable(&error))
 }
 
@@ -216,7 +216,7 @@ fn prepare(
     Ok((Waiting::Unjailed(command), opened))
 }
 
-/// Has the proxy serve what a jail captures.
+/// Has the proxy serve what a jail captures; the names are still to be answered for.
 fn capture(
     opened: Opened,
     (listener, dns): (TcpListener, UdpSocket),

@@ -1,4 +1,4 @@
-//! `--settings`, which `serve` and `check` share.
+//! `--settings`, which `serve`, `run`, `check` and `why` share.
 
 use std::{fmt, path::PathBuf};
 

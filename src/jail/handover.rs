@@ -1,7 +1,8 @@
 //! Messages between the two sides of the jail's wall, while it is built: a word, and a descriptor
 //! with it or not.
 //!
-//! The socket keeps messages whole (`SOCK_SEQPACKET`). Neither side waits for ever.
+//! The socket keeps messages whole (`SOCK_SEQPACKET`). Outside there is a deadline; inside there is
+//! none, but the end of the other side.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},

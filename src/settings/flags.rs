@@ -1,10 +1,11 @@
-//! What was typed on the command line of `serve`, not yet judged.
+//! What was typed on the command line, not yet judged.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::policy::Mode;
 
-/// The flags that `serve` shares with the environment and the settings file.
+/// The flags that share a setting with the environment or the settings file. `serve` has all of
+/// them, other commands some.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     /// `--requirements FILE`.
