@@ -5,13 +5,16 @@
 //! deny for the same host means something else. Conditions on anything but domains are not
 //! translated, and an allow that has any but clients is left out.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
     NotRead,
     draft::{Draft, Entry},
 };
-use crate::policy::{List, Pattern, Shape};
+use crate::{
+    net::Host,
+    policy::{List, Pattern, Shape},
+};
 
 /// The lists of a configuration, by name.
 #[derive(Default)]
@@ -185,24 +188,16 @@ fn access<'t>(lines: &[(usize, Vec<&'t str>)], lists: &Lists<'t>, draft: &mut Dr
     }
 }
 
-/// `.x` becomes `**.x`.
 fn domain(entry: Entry<'_>, draft: &mut Draft) {
-    match entry.text.strip_prefix('.') {
-        Some(base) => draft.rule(entry, &format!("**.{base}")),
-        None if entry.text.contains('*') => {
-            draft.untranslated(entry, "`*` means nothing in dstdomain; `.x` does");
-        }
-        None => draft.rule(entry, entry.text),
+    match entry.text.contains('*') && !entry.text.starts_with('.') {
+        true => draft.untranslated(entry, "`*` means nothing in dstdomain; `.x` does"),
+        false => draft.rule(entry, &pattern(entry.text)),
     }
 }
 
 /// Says so, if something that is to be denied is allowed by a line before it.
 fn after_an_allow(entry: Entry<'_>, draft: &mut Draft) {
-    let text = match entry.text.strip_prefix('.') {
-        Some(base) => format!("**.{base}"),
-        None => entry.text.to_owned(),
-    };
-    let Ok(denied) = Pattern::parse(&text) else { return };
+    let Ok(denied) = Pattern::parse(&pattern(entry.text)) else { return };
     let overlapping = draft.patterns(List::Allow).find(|allowed| overlap(allowed, &denied));
     if let Some(allowed) = overlapping.map(Pattern::to_string) {
         let said = "is allowed there by a line above it; here the deny wins";
@@ -210,22 +205,26 @@ fn after_an_allow(entry: Entry<'_>, draft: &mut Draft) {
     }
 }
 
+/// A value of `dstdomain` as it is written here.
+fn pattern(value: &str) -> Cow<'_, str> {
+    match value.strip_prefix('.') {
+        Some(base) => Cow::Owned(format!("**.{base}")),
+        None => Cow::Borrowed(value),
+    }
+}
+
+/// Whether a host matches both: of two that lie within each other, the inner one's base does.
 fn overlap(one: &Pattern, other: &Pattern) -> bool {
     let base = |pattern: &Pattern| match pattern.shape() {
-        Shape::Exact(name) => Some((name.as_str().to_owned(), false)),
-        Shape::Tree(name) | Shape::Subdomains(name) => Some((name.as_str().to_owned(), true)),
-        Shape::Address(_) | Shape::Any | Shape::Glob(_) => None,
+        Shape::Exact(name) | Shape::Tree(name) | Shape::Subdomains(name) => {
+            Some(Host::Name(name.clone()))
+        }
+        Shape::Address(address) => Some(Host::from(*address)),
+        Shape::Any | Shape::Glob(_) => None,
     };
-    let (Some((one_base, one_tree)), Some((other_base, other_tree))) = (base(one), base(other))
-    else {
-        return one == other;
-    };
-    let below = |name: &str, base: &str| {
-        name == base || name.strip_suffix(base).is_some_and(|head| head.ends_with('.'))
-    };
-    one_base == other_base
-        || one_tree && below(&other_base, &one_base)
-        || other_tree && below(&one_base, &other_base)
+    one == other
+        || base(one).is_some_and(|base| other.matches(&base))
+        || base(other).is_some_and(|base| one.matches(&base))
 }
 
 /// The words of each line with the number of the line, comments and empty lines aside. A line that
@@ -289,6 +288,27 @@ mod tests {
             "{policy}"
         );
         assert!(!draft.is_wider());
+    }
+
+    #[test]
+    fn what_an_allow_above_a_deny_shares_is_said() {
+        for (allowed, denied, shares) in [
+            (".a.test", "b.a.test", true),
+            ("b.a.test", ".a.test", true),
+            ("a.test", "a.test", true),
+            ("203.0.113.7", "203.0.113.7", true),
+            (".a.test", ".ba.test", false),
+            ("a.test", "b.a.test", false),
+        ] {
+            let (_, policy) = translated(
+                super::read,
+                &format!(
+                    "acl a dstdomain {allowed}\nacl b dstdomain {denied}\nhttp_access allow a\n\
+                     http_access deny b\n"
+                ),
+            );
+            assert_eq!(policy.contains("the deny wins"), shares, "{policy}");
+        }
     }
 
     #[test]
