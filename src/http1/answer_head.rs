@@ -1,12 +1,41 @@
 //! The strict reading of the head of an answer: one meaning, or none.
 //!
-//! The HTTP library forgives empty lines before the status line, bare line feeds, lengths said
-//! twice, a coding it does not know (it then reads to the end of the connection) and any number of
+//! HTTP libraries forgive empty lines before the status line, bare line feeds, lengths said
+//! twice, a coding they do not know (and then read to the end of the connection) and any number of
 //! interim answers. Each of these another parser reads differently, and then the next answer on
-//! the connection begins elsewhere for it. So the raw bytes are checked before the library sees
-//! them (RFC 9112 §4, §5, §6).
+//! the connection begins elsewhere for it. Here they are refused (RFC 9112 §4, §5, §6).
 
-use super::{BodyFields, HeadLimits, Lines, Malformed, SaidLength, Version, lines, split_field};
+use bytes::{Buf as _, BytesMut};
+
+use super::{
+    BodyFields, Field, Fields, HeadLimits, Lines, Malformed, SaidLength, Version, last_line, lines,
+    split_field,
+};
+
+/// A head that has one reading.
+#[derive(Debug)]
+pub struct AnswerHead<'a> {
+    /// In which version.
+    pub version: Version,
+    /// 100 and above, of three digits.
+    pub status: u16,
+    /// The words after it, perhaps none.
+    pub reason: &'a [u8],
+    /// With which fields.
+    pub fields: Fields<'a>,
+    /// What its fields say about a body, whether there is one or not.
+    pub said: SaidLength,
+    /// What it is.
+    pub head: Head,
+}
+
+/// Looks for the head of an answer in what comes in, past interim ones.
+#[derive(Debug, Default)]
+pub struct AnswerSearch {
+    /// How much has been looked at.
+    looked_at: usize,
+    interim: usize,
+}
 
 /// What was asked, as far as it says what an answer may look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,19 +130,67 @@ pub fn end_of_head(bytes: &[u8], from: usize) -> Result<Option<usize>, AnswerErr
 ///
 /// What has no reading, or two, or was not asked for.
 pub fn check(head: &[u8], asked: Asked) -> Result<Head, AnswerError> {
-    let mut lines = Lines::of_head(head)?;
-    let (version, status) = split_status_line(lines.next().ok_or(AnswerError::StatusLine)??)?;
-    let mut fields = BodyFields::default();
-    let mut count = 0;
-    for line in lines {
-        let (name, value) = split_field(line?)?;
-        fields.note(name, value)?;
-        count += 1;
-        if count > LIMITS.fields {
-            return Err(Malformed::TooManyFields.into());
+    AnswerHead::read(head, asked).map(|answer| answer.head)
+}
+
+impl<'a> AnswerHead<'a> {
+    /// Reads a whole head, its empty line included.
+    ///
+    /// # Errors
+    ///
+    /// What has no reading, or two, or was not asked for.
+    pub fn read(head: &'a [u8], asked: Asked) -> Result<Self, AnswerError> {
+        let mut lines = Lines::of_head(head)?;
+        let status_line = lines.next().ok_or(AnswerError::StatusLine)??;
+        let (version, status, reason) = split_status_line(status_line)?;
+        let mut fields = Fields::new();
+        let mut body = BodyFields::default();
+        let mut count = 0;
+        for line in lines {
+            let (name, value) = split_field(line?)?;
+            body.note(name, value)?;
+            fields.push(Field { name, value });
+            count += 1;
+            if count > LIMITS.fields {
+                return Err(Malformed::TooManyFields.into());
+            }
         }
+        let said = body.said(version)?;
+        Ok(Self { version, status, reason, fields, said, head: kind(status, asked, said)? })
     }
-    let said = fields.said(version)?;
+}
+
+impl AnswerSearch {
+    /// How long the head of the final answer is, once it is all there. `held` is what has come;
+    /// interim answers are taken out of it.
+    ///
+    /// # Errors
+    ///
+    /// It is none, will not become one, or too many come before it.
+    pub fn next(
+        &mut self,
+        held: &mut BytesMut,
+        asked: Asked,
+    ) -> Result<Option<usize>, AnswerError> {
+        while let Some(end) = end_of_head(held, self.looked_at)? {
+            self.looked_at = 0;
+            let head = held.get(..end).unwrap_or_default();
+            // `HTTP/1.1 1`: everything else is read where it is needed.
+            if head.get(9) != Some(&b'1') || check(head, asked)? != Head::Interim {
+                return Ok(Some(end));
+            }
+            held.advance(end);
+            self.interim += 1;
+            if self.interim > MAX_INTERIM {
+                return Err(AnswerError::TooManyInterim);
+            }
+        }
+        self.looked_at = last_line(held);
+        Ok(None)
+    }
+}
+
+fn kind(status: u16, asked: Asked, said: SaidLength) -> Result<Head, AnswerError> {
     match (status, asked) {
         (101, Asked::Upgrade) => Ok(Head::Switching),
         (101, Asked::Head | Asked::Ordinary) => Err(AnswerError::Switching),
@@ -131,9 +208,9 @@ pub fn check(head: &[u8], asked: Asked) -> Result<Head, AnswerError> {
     }
 }
 
-/// Version and status. A missing reason, and a missing space before it, is forgiven: it has one
+/// Version, status and reason. A missing reason, and a missing space before it, is forgiven: it has one
 /// reading, and servers send it so (RFC 9112 §4 wants the space).
-fn split_status_line(line: &[u8]) -> Result<(Version, u16), AnswerError> {
+fn split_status_line(line: &[u8]) -> Result<(Version, u16, &[u8]), AnswerError> {
     let (version, rest) = line.split_at_checked(8).ok_or(AnswerError::StatusLine)?;
     let version = Version::parse(version).ok_or(AnswerError::StatusLine)?;
     let (code, reason) = match rest {
@@ -151,7 +228,7 @@ fn split_status_line(line: &[u8]) -> Result<(Version, u16), AnswerError> {
     };
     // RFC 9110 §15 ends at 599, but sites answer 999, and it is framed like any other.
     match status {
-        Some(status @ 100..) if legal_reason => Ok((version, status)),
+        Some(status @ 100..) if legal_reason => Ok((version, status, reason.trim_ascii())),
         _ => Err(AnswerError::StatusLine),
     }
 }

@@ -1,10 +1,10 @@
-//! Where a chunked body ends: a strict scanner over RFC 9112 §7.1.
+//! A chunked body: where its payload is and where it ends, by a strict scanner over RFC 9112 §7.1.
 //!
 //! It changes nothing and copies nothing. Chunk extensions and trailer fields pass if they are
 //! visible text; a bare line end, a sign, a space or an overflowing size is refused, because other
 //! parsers read those differently.
 
-use super::is_token;
+use super::{Part, is_token};
 
 /// How far a body has been scanned; the default is before its first byte.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -72,20 +72,37 @@ impl Chunks {
     /// The body breaks the grammar; nothing of this piece may be passed on.
     pub fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, ChunkError> {
         let mut at = 0;
-        while let Some(&byte) = bytes.get(at) {
-            if let State::Data(left) = self.state {
-                let here = u64::try_from(bytes.len() - at).unwrap_or(u64::MAX).min(left);
-                at += usize::try_from(here).unwrap_or(usize::MAX);
-                self.state = if here == left { State::DataCr } else { State::Data(left - here) };
-                continue;
-            }
-            at += 1;
-            match self.step(byte)? {
-                Some(state) => self.state = state,
-                None => return Ok(Scanned::End(at)),
+        while at < bytes.len() {
+            let part = self.part(bytes.get(at..).unwrap_or_default())?;
+            at += part.skip + part.payload;
+            if part.end {
+                return Ok(Scanned::End(at));
             }
         }
         Ok(Scanned::More(bytes.len()))
+    }
+
+    /// Goes past the framing in front of the next payload, and past as much of that as there is.
+    ///
+    /// # Errors
+    ///
+    /// The body breaks the grammar.
+    pub(super) fn part(&mut self, bytes: &[u8]) -> Result<Part, ChunkError> {
+        let mut skip = 0;
+        while let Some(&byte) = bytes.get(skip) {
+            if let State::Data(left) = self.state {
+                let here = u64::try_from(bytes.len() - skip).unwrap_or(u64::MAX).min(left);
+                self.state = if here == left { State::DataCr } else { State::Data(left - here) };
+                let payload = usize::try_from(here).unwrap_or(bytes.len() - skip);
+                return Ok(Part { skip, payload, end: false });
+            }
+            skip += 1;
+            match self.step(byte)? {
+                Some(state) => self.state = state,
+                None => return Ok(Part { skip, payload: 0, end: true }),
+            }
+        }
+        Ok(Part { skip, payload: 0, end: false })
     }
 
     /// The state after a byte; none at the end of the body.

@@ -1,17 +1,41 @@
 //! The strict reading of a request head: one meaning, or none.
 //!
 //! HTTP libraries forgive bare line feeds, drop fragments of request targets and accept some
-//! framings that another parser reads differently. This check runs over the raw bytes before the
-//! library sees them. It finds out how the message is framed and refuses what has two readings
-//! (RFC 9112 §2.2, §3, §5, §6); it does not build a request.
+//! framings that another parser reads differently. Here what has two readings is refused (RFC 9112
+//! §2.2, §3, §5, §6). Nothing is repaired and nothing copied: a head is the bytes it was read from.
 
-use http::Uri;
+use bytes::{Buf as _, BytesMut};
+use http::{Method, Uri};
 
 use super::{
-    BodyFields, ChunkError, HeadLimits, Lines, Malformed, SaidLength, Version, is_token, lines,
-    split_field,
+    BodyFields, ChunkError, Field, Fields, HeadLimits, Lines, Malformed, SaidLength, Version,
+    is_token, last_line, lines, split_field,
 };
 use crate::net::{Authority, AuthorityError, Target, TargetError};
+
+/// A head that has one reading.
+#[derive(Debug)]
+pub struct RequestHead<'a> {
+    /// What is asked.
+    pub method: Method,
+    /// Of what, as it came; the form fits the method.
+    pub target: &'a [u8],
+    /// In which version.
+    pub version: Version,
+    /// With which fields.
+    pub fields: Fields<'a>,
+    /// What follows.
+    pub framing: Framing,
+}
+
+/// Looks for the end of a head in what comes in.
+#[derive(Debug, Default)]
+pub struct RequestSearch {
+    /// How much has been looked at.
+    looked_at: usize,
+    /// One empty line before the head has been skipped.
+    skipped: bool,
+}
 
 /// How the body after a head is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,9 +97,9 @@ pub enum HeadError {
 
 /// What the request line means for framing.
 #[derive(Debug, Clone, Copy)]
-struct RequestLine {
-    connect: bool,
-    get: bool,
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
     version: Version,
 }
 
@@ -133,6 +157,65 @@ pub fn check_first_line(bytes: &[u8]) -> Result<(), HeadError> {
 ///
 /// What has no reading, or two.
 pub fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, HeadError> {
+    walk(head, limits, |_| {}).map(|(_, framing)| framing)
+}
+
+impl<'a> RequestHead<'a> {
+    /// Reads a whole head, its empty line included.
+    ///
+    /// # Errors
+    ///
+    /// What has no reading, or two.
+    pub fn read(head: &'a [u8], limits: HeadLimits) -> Result<Self, HeadError> {
+        let mut fields = Fields::new();
+        let (line, framing) = walk(head, limits, |field| fields.push(field))?;
+        let RequestLine { method, target, version } = line;
+        let method = Method::from_bytes(method).map_err(|_| HeadError::RequestLine)?;
+        Ok(Self { method, target, version, fields, framing })
+    }
+}
+
+impl RequestSearch {
+    /// How long the head is, once it is all there. `held` is what has come, perhaps less one empty
+    /// line; nothing but more of it may come in between.
+    ///
+    /// # Errors
+    ///
+    /// It is none, too long, or will not become one.
+    pub fn next(
+        &mut self,
+        held: &mut BytesMut,
+        limits: HeadLimits,
+    ) -> Result<Option<usize>, HeadError> {
+        // One empty line before a request line is skipped (RFC 9112 §2.2).
+        if !self.skipped && self.looked_at == 0 && held.starts_with(b"\r\n") {
+            held.advance(2);
+            self.skipped = true;
+        }
+        match find_end(held, self.looked_at)? {
+            None if held.len() >= limits.bytes => Err(Malformed::TooLarge.into()),
+            None => {
+                if self.looked_at == 0 {
+                    if held.len() > limits.line && last_line(held) == 0 {
+                        return Err(HeadError::LineTooLong);
+                    }
+                    check_first_line(held)?;
+                }
+                self.looked_at = last_line(held);
+                Ok(None)
+            }
+            Some(end) if end > limits.bytes => Err(Malformed::TooLarge.into()),
+            end => Ok(end),
+        }
+    }
+}
+
+/// Checks a head, and shows each field.
+fn walk<'a>(
+    head: &'a [u8],
+    limits: HeadLimits,
+    mut show: impl FnMut(Field<'a>),
+) -> Result<(RequestLine<'a>, Framing), HeadError> {
     let mut lines = Lines::of_head(head)?;
     let request_line = lines.next().ok_or(HeadError::RequestLine)??;
     if request_line.len() > limits.line {
@@ -144,15 +227,16 @@ pub fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, HeadError> {
     for line in lines {
         let (name, value) = split_field(line?)?;
         framing.note(name, value)?;
+        show(Field { name, value });
         count += 1;
         if count > limits.fields {
             return Err(Malformed::TooManyFields.into());
         }
     }
-    framing.decide(request)
+    Ok((request, framing.decide(request)?))
 }
 
-fn check_request_line(line: &[u8]) -> Result<RequestLine, HeadError> {
+fn check_request_line(line: &[u8]) -> Result<RequestLine<'_>, HeadError> {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -175,13 +259,11 @@ fn check_request_line(line: &[u8]) -> Result<RequestLine, HeadError> {
     if !is_token(method) || method.len() > MAX_METHOD {
         return Err(HeadError::RequestLine);
     }
-    let connect = method == b"CONNECT";
-    check_target(target, connect)?;
-    Ok(RequestLine { connect, get: method == b"GET", version })
+    check_target(target, method == b"CONNECT")?;
+    Ok(RequestLine { method, target, version })
 }
 
-/// The library drops fragments and has its own idea of an authority, so targets are read here,
-/// as they came. Origin-form and `*` are legal HTTP and get their answer later.
+/// Origin-form and `*` are legal HTTP and get their answer later.
 fn check_target(target: &[u8], connect: bool) -> Result<(), HeadError> {
     match target {
         _ if connect => {
@@ -195,14 +277,19 @@ fn check_target(target: &[u8], connect: bool) -> Result<(), HeadError> {
         }
         absolute => {
             Target::parse(absolute)?;
-            // The library refuses some octets that no URL may hold; so that it is explained, it is
-            // asked here.
+            // Some octets that are visible are in no URL.
             if Uri::try_from(absolute).is_err() {
                 return Err(HeadError::RequestLine);
             }
         }
     }
     Ok(())
+}
+
+impl RequestLine<'_> {
+    fn connects(&self) -> bool {
+        self.method == b"CONNECT"
+    }
 }
 
 impl FramingFields {
@@ -221,12 +308,12 @@ impl FramingFields {
         Ok(())
     }
 
-    fn decide(self, request: RequestLine) -> Result<Framing, HeadError> {
+    fn decide(self, request: RequestLine<'_>) -> Result<Framing, HeadError> {
         match self.body.said(request.version)? {
-            SaidLength::Length(1..) | SaidLength::Chunked if request.connect => {
+            SaidLength::Length(1..) | SaidLength::Chunked if request.connects() => {
                 Err(HeadError::ConnectBody)
             }
-            _ if request.connect => Ok(Framing::Switching(Switch::Tunnel)),
+            _ if request.connects() => Ok(Framing::Switching(Switch::Tunnel)),
             SaidLength::Chunked => Ok(Framing::Chunked),
             SaidLength::Nothing | SaidLength::Length(0) if self.asks_for_websocket(request) => {
                 Ok(Framing::Switching(Switch::Websocket))
@@ -238,8 +325,8 @@ impl FramingFields {
 
     /// Whether the request asks for WebSocket (RFC 6455 §4.1) and for nothing else. Other upgrades
     /// are not granted, so the request is an ordinary one.
-    fn asks_for_websocket(&self, request: RequestLine) -> bool {
-        request.get
+    fn asks_for_websocket(&self, request: RequestLine<'_>) -> bool {
+        request.method == b"GET"
             && request.version == Version::Http11
             && self.connection_upgrade
             && self.upgrade == Upgrade::Websocket

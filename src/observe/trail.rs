@@ -3,7 +3,14 @@
 //! Dropping a trail that was let through but not ended records that the client went away, so a
 //! cancelled request leaves its lines too.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,9 +28,11 @@ pub struct Trail {
     begun: Instant,
     stage: Stage,
     peer: Option<SocketAddr>,
-    status: Option<u16>,
-    sent: u64,
-    received: u64,
+    /// Zero until there is one.
+    status: AtomicU16,
+    /// Both directions are counted at once.
+    sent: AtomicU64,
+    received: AtomicU64,
     inside: Option<Box<Inside>>,
 }
 
@@ -48,9 +57,9 @@ impl Trail {
             begun: Instant::now(),
             stage: Stage::Asked(leave),
             peer: None,
-            status: None,
-            sent: 0,
-            received: 0,
+            status: AtomicU16::new(0),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             inside: None,
         }
     }
@@ -96,8 +105,8 @@ impl Trail {
     }
 
     /// Notes the status of the origin's answer.
-    pub fn answered(&mut self, status: u16) {
-        self.status = Some(status);
+    pub fn answered(&self, status: u16) {
+        self.status.store(status, Ordering::Relaxed);
     }
 
     /// Notes what a tunnel began with.
@@ -106,9 +115,9 @@ impl Trail {
     }
 
     /// Counts payload bytes, from the client to the origin and back.
-    pub fn moved(&mut self, sent: u64, received: u64) {
-        self.sent += sent;
-        self.received += received;
+    pub fn moved(&self, sent: u64, received: u64) {
+        self.sent.fetch_add(sent, Ordering::Relaxed);
+        self.received.fetch_add(received, Ordering::Relaxed);
     }
 
     /// Records the end; later ends change nothing.
@@ -123,9 +132,9 @@ impl Trail {
             leave,
             ending,
             peer: self.peer,
-            status: self.status,
-            sent: self.sent,
-            received: self.received,
+            status: Some(*self.status.get_mut()).filter(|status| *status != 0),
+            sent: *self.sent.get_mut(),
+            received: *self.received.get_mut(),
             duration: self.begun.elapsed(),
             inside: self.inside.take(),
         });

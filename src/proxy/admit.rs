@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, Method, header::HOST};
+use http::Method;
 use tokio::net::TcpStream;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     refusal::{BadRequest, OriginFailure, Refusal},
 };
 use crate::{
+    http1::Fields,
     net::{Authority, Port},
     observe::{Ending, Protocol, Refused, Subject, Trail},
     policy::{Denial, Permit, Policy},
@@ -181,14 +182,14 @@ impl Admission {
 ///
 /// There are several, or it is no authority, or it is not the target.
 pub(super) fn check_host(
-    fields: &HeaderMap,
+    fields: &Fields<'_>,
     target: &Authority,
     default: Port,
 ) -> Result<bool, BadRequest> {
-    let mut hosts = fields.get_all(HOST).iter();
+    let mut hosts = fields.all("host");
     let host = match (hosts.next(), hosts.next()) {
         (None, _) => return Ok(false),
-        (Some(host), None) => host.as_bytes(),
+        (Some(host), None) => host,
         (Some(_), Some(_)) => return Err(BadRequest::HostField),
     };
     let host = Authority::parse_or(host, default).map_err(|_| BadRequest::HostField)?;

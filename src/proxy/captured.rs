@@ -88,8 +88,7 @@ fn take(
     context.tasks.spawn(async move {
         match leave(&client, authority).await {
             Ok((tunnel, origin)) => {
-                let legs = std::future::ready(Some((Leg::new(stream), origin)));
-                tunnel.run(legs).await;
+                tunnel.run(Leg::new(stream), origin).await;
             }
             Err(refusal) => {
                 refusal.count(&client.context().counters);

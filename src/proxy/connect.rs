@@ -2,23 +2,19 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::Method;
 
 use super::{
     admit::{admit, check_host},
-    body::ReplyBody,
     client::Client,
     limit::Limit,
     opening::Opening,
     refusal::{BadRequest, Refusal},
     tunnel::{Leg, Tunnel},
 };
-use crate::{net::Authority, observe::Protocol};
+use crate::{http1::request_head::RequestHead, net::Authority, observe::Protocol};
 
-/// Opens a tunnel, or says why not.
+/// Opens a tunnel, or says why not. The client has not been told yet.
 ///
 /// # Errors
 ///
@@ -29,17 +25,12 @@ use crate::{net::Authority, observe::Protocol};
 /// Dropping the future, as when the client goes away, abandons lookup and dialling.
 pub(super) async fn connect(
     client: &Arc<Client>,
-    mut request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, Refusal> {
-    let target = request.uri().authority().map_or("", |authority| authority.as_str());
-    let authority = Authority::parse_connect(target.as_bytes())
-        .map_err(|error| BadRequest::Head(error.into()))?;
-    check_host(request.headers(), &authority, authority.port)?;
-    let (tunnel, origin) = open(client, Protocol::HttpsConnect, authority).await?;
-    let upgrade = hyper::upgrade::on(&mut request);
-    let legs = async move { Some((Leg::of_client(upgrade.await)?, origin)) };
-    client.context().tasks.spawn(tunnel.run(legs));
-    Ok(Response::new(ReplyBody::Text(Full::new(Bytes::new()))))
+    head: &RequestHead<'_>,
+) -> Result<(Tunnel, Leg), Refusal> {
+    let authority =
+        Authority::parse_connect(head.target).map_err(|error| BadRequest::Head(error.into()))?;
+    check_host(&head.fields, &authority, authority.port)?;
+    open(client, Protocol::HttpsConnect, authority).await
 }
 
 /// Everything before a tunnel: leave, a place, a connection to the origin.
@@ -50,7 +41,7 @@ pub(super) async fn connect(
 ///
 /// # Cancel safety
 ///
-/// Dropping the future abandons lookup and dialling.
+/// Dropping the future abandons the lookup and dialling.
 pub(super) async fn open(
     client: &Arc<Client>,
     protocol: Protocol,
@@ -61,7 +52,8 @@ pub(super) async fn open(
     let Some(place) = context.places.tunnels.take() else {
         return Err(admission.over(Limit::Tunnels));
     };
-    let (origin, peer) = admission.reach(client).await?;
+    // Boxed: what is refused never gets here.
+    let (origin, peer) = Box::pin(admission.reach(client)).await?;
     let opening = Opening::new(authority, Arc::clone(&context.tls), context.head_limits());
     let tunnel = Tunnel::new(admission, Arc::clone(client), peer, place).judged_by(opening);
     Ok((tunnel, Leg::new(origin)))

@@ -1,179 +1,243 @@
 //! One client connection: its requests one after the other, each to the service that fits it.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::SystemTime};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION};
-use hyper::{
-    body::{Body as _, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::Method;
 use tokio::net::TcpStream;
 
 use super::{
     admit::refuse,
-    body::ReplyBody,
-    client::{Client, HeadKind},
+    client::Client,
     connect::connect,
-    forward::forward,
-    gate::Gate,
+    fields,
+    forward::{Road, Waits, forward},
     health,
+    inbound::{Arrival, Inbound},
     limit::Limit,
-    refusal::{After, Refusal},
-    under_way::{Reply, UnderWay},
+    refusal::{BadRequest, Refusal},
+    reply::{Recipient, Reply},
+    rewrite::Manners,
+    tunnel::{Leg, Tunnel},
 };
 use crate::{
-    net::{Authority, Port},
+    http1::{
+        Chunks,
+        request_head::{Framing, HeadError, RequestHead, Switch},
+    },
+    net::{Authority, Target},
     observe::Protocol,
     policy::Policy,
-    settings::Timeouts,
 };
 
-/// Serves a connection to its end. Tunnels go on in tasks of their own.
+/// What is to be done with the connection after a request.
+pub(super) enum After {
+    /// The client has its answer, and may ask again.
+    Next,
+    /// The client has its answer, and there is no other.
+    Last,
+    /// It can only be closed.
+    Broken,
+    /// The client gets an answer of the proxy's own.
+    Say(Reply),
+    /// It has become a tunnel, and the client knows.
+    Tunnel(Box<Tunnel>, Leg),
+}
+
+/// Serves a connection to its end.
 pub(super) async fn serve(client: Arc<Client>, stream: TcpStream) {
-    let context = Arc::clone(client.context());
-    let limits = context.head_limits();
-    let gate = Gate::new(stream, limits, &context.timeouts, Arc::clone(client.report()));
-    let service = service_fn(|request| {
-        let client = Arc::clone(&client);
-        async move { Ok::<_, Infallible>(answer(&client, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(longest_wait(&context.timeouts))
-        .max_buf_size(limits.bytes.max(MIN_BUFFER_BYTES))
-        .max_headers(limits.fields)
-        .serve_connection(TokioIo::new(gate), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let served = async {
-        tokio::select! {
-            served = connection.as_mut() => served,
-            () = context.drain.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    served = connection => served,
-                    () = context.abort.cancelled() => Ok(()),
+    // Boxed, both: HTTP is over when a tunnel begins, and what needs no tunnel has no room for one.
+    let tunnel = Box::pin(until_tunnel(&client, stream)).await;
+    drop(client);
+    if let Some(tunnel) = tunnel {
+        tunnel.await;
+    }
+}
+
+/// Serves requests until the connection ends or becomes a tunnel, which is still to be run.
+async fn until_tunnel(
+    client: &Arc<Client>,
+    stream: TcpStream,
+) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    let context = client.context();
+    let inbound = Inbound::new(stream, context.head_limits(), &context.timeouts);
+    let (tunnel, from_client, origin) = tokio::select! {
+        tunnel = converse(client, inbound) => tunnel?,
+        () = context.abort.cancelled() => return None,
+    };
+    Some(Box::pin(tunnel.run(from_client, origin)))
+}
+
+async fn converse(client: &Arc<Client>, mut inbound: Inbound) -> Option<(Tunnel, Leg, Leg)> {
+    let context = client.context();
+    let mut drained = std::pin::pin!(context.drain.cancelled());
+    let mut policies = context.policy.clone();
+    let mut bound = None;
+    let mut waits = Waits::default();
+    loop {
+        let arrival = tokio::select! {
+            biased;
+            arrival = inbound.next() => arrival,
+            () = &mut drained, if !context.drain.is_cancelled() || inbound.is_idle() => {
+                if inbound.is_idle() {
+                    return None;
                 }
+                continue;
             }
+        };
+        let bytes = match arrival {
+            Arrival::Head(bytes) => bytes,
+            Arrival::Refused(error) => return refuse_head(client, inbound, error).await,
+            Arrival::Idle => {
+                context.counters.timeouts.idle_client.increment();
+                return None;
+            }
+            Arrival::Gone => return None,
+        };
+        let head = match read(&bytes, &inbound, client) {
+            Ok(head) => head,
+            Err(error) => return refuse_head(client, inbound, error).await,
+        };
+        let road = Road {
+            client,
+            inbound: &mut inbound,
+            policies: &mut policies,
+            bound: &mut bound,
+            waits: &mut waits,
+        };
+        let may_persist = match head.framing {
+            Framing::Chunked | Framing::Length(_) => !context.drain.is_cancelled(),
+            // What comes after it is not read as HTTP.
+            Framing::Switching(_) => false,
+        };
+        let persists = may_persist && fields::persists(&head.fields, head.version);
+        let manners = Manners { version: head.version, persists };
+        let (reply, persists) = match answer(road, &head, manners).await {
+            Ok(After::Next) => continue,
+            Ok(After::Last) => {
+                inbound.close().await;
+                return None;
+            }
+            Ok(After::Broken) => return None,
+            Ok(After::Tunnel(tunnel, origin)) => {
+                return Some((*tunnel, Leg::with_early(inbound.into_parts()), origin));
+            }
+            // What is not read to its end would be taken for the next request.
+            Ok(After::Say(reply)) => (reply, persists && head.framing == Framing::Length(0)),
+            Err(refusal) => {
+                refusal.count(&context.counters);
+                let ends = refusal.ends_connection() || head.framing != Framing::Length(0);
+                (refusal.reply(), persists && !ends)
+            }
+        };
+        let manners = Manners { persists, ..manners };
+        let to = Recipient { manners, wants_no_body: head.method == Method::HEAD };
+        if !inbound.say(reply.bytes(to, Some(SystemTime::now()))).await {
+            return None;
         }
-    };
-    let served = tokio::select! {
-        // Asked first: not a byte more moves in an answer that is refused.
-        biased;
-        () = client.answering().refused(&client) => Ok(()),
-        served = served => served,
-    };
-    if client.report().is_idle() {
-        context.counters.timeouts.idle_client.increment();
-    }
-    if let Err(error) = served {
-        tracing::debug!(client = %client.address(), %error, "connection ended early");
-    }
-}
-
-/// The library's own minimum for its buffer, with room for one read more.
-const MIN_BUFFER_BYTES: usize = 32 << 10;
-
-/// The deadlines are the gate's, which is asked in time because the library has one too: a later.
-fn longest_wait(timeouts: &Timeouts) -> Duration {
-    timeouts.idle_client + timeouts.request_head + Duration::from_secs(1)
-}
-
-async fn answer(client: &Arc<Client>, request: Request<Incoming>) -> Response<Reply> {
-    let mut under_way = UnderWay::new(Arc::clone(client.report()));
-    let response = respond(client, request, &mut under_way).await;
-    response.map(|body| under_way.until_answered(body))
-}
-
-async fn respond(
-    client: &Arc<Client>,
-    request: Request<Incoming>,
-    under_way: &mut UnderWay,
-) -> Response<ReplyBody> {
-    let counters = &client.context().counters;
-    let head = match client.next_head() {
-        Ok(head) => head,
-        Err(error) => {
-            let refusal = Refusal::BadRequest(error.into());
-            refusal.count(counters);
-            return refusal.into_response(After::Close);
-        }
-    };
-    // What is not read to its end would be taken for the next request.
-    let after = match (head, request.body().is_end_stream()) {
-        (HeadKind::Ordinary, true) => After::KeepAlive,
-        (HeadKind::Ordinary, false) | (HeadKind::Switching, _) => After::Close,
-    };
-    let connect = request.method() == Method::CONNECT;
-    match route(client, request, head, under_way).await {
-        Ok(response) if head == HeadKind::Switching && !connect => closed_unless_switched(response),
-        Ok(response) => response,
-        Err(refusal) => {
-            refusal.count(counters);
-            refusal.into_response(after)
+        if !persists {
+            inbound.close().await;
+            return None;
         }
     }
 }
 
-/// What the client sent after asking for WebSocket was held, and is not a request.
-fn closed_unless_switched(mut response: Response<ReplyBody>) -> Response<ReplyBody> {
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+/// The answer to CONNECT.
+const CONNECTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+
+/// Reads a head. A body that is malformed in what has come already refuses it, before anything is
+/// sent on for it; what comes later is looked at as it comes.
+fn read<'b>(
+    bytes: &'b [u8],
+    inbound: &Inbound,
+    client: &Client,
+) -> Result<RequestHead<'b>, HeadError> {
+    let head = RequestHead::read(bytes, client.context().head_limits())?;
+    if head.framing == Framing::Chunked {
+        Chunks::default().scan(inbound.held())?;
     }
-    response
+    Ok(head)
 }
 
-async fn route(
-    client: &Arc<Client>,
-    request: Request<Incoming>,
-    head: HeadKind,
-    under_way: &mut UnderWay,
-) -> Result<Response<ReplyBody>, Refusal> {
+/// Answers what is no request, and closes.
+async fn refuse_head<T>(client: &Client, mut inbound: Inbound, error: HeadError) -> Option<T> {
+    let refusal = Refusal::BadRequest(BadRequest::Head(error));
+    refusal.count(&client.context().counters);
+    let reply = refusal.reply().bytes(Recipient::UNKNOWN, Some(SystemTime::now()));
+    if inbound.say(reply).await {
+        inbound.close().await;
+    }
+    None
+}
+
+async fn answer(
+    road: Road<'_>,
+    head: &RequestHead<'_>,
+    manners: Manners,
+) -> Result<After, Refusal> {
+    let client = road.client;
     let policy = client.context().policy();
     if !client.is_listed(&policy) {
-        record_refusal(client, &request, policy, "client_not_listed");
+        record_refusal(client, head, policy, "client_not_listed");
         return Err(Refusal::ClientNotListed(client.address().ip().to_canonical()));
     }
-    if request.method() == Method::TRACE {
-        record_refusal(client, &request, policy, "method_not_allowed");
+    if head.method == Method::TRACE {
+        record_refusal(client, head, policy, "method_not_allowed");
         return Err(Refusal::Trace);
     }
-    if request.headers().contains_key("x-unix-socket") {
-        record_refusal(client, &request, policy, "unix_socket_unsupported");
+    if head.fields.has("x-unix-socket") {
+        record_refusal(client, head, policy, "unix_socket_unsupported");
         return Err(Refusal::UnixSocket);
     }
-    let is_connect = request.method() == Method::CONNECT;
     // How the proxy is can be asked at every limit but that of connections.
-    if !is_connect && request.uri().authority().is_none() {
-        return Ok(health::answer(client.context(), &request)?);
+    if matches!(head.target, [b'/', ..] | b"*") {
+        return Ok(After::Say(health::answer(client.context(), head)?));
     }
-    let Some(place) = client.context().places.requests.take() else {
-        record_refusal(client, &request, policy, "limit_reached");
+    let Some(_place) = client.context().places.requests.take() else {
+        record_refusal(client, head, client.context().policy(), "limit_reached");
         return Err(Refusal::Limit(Limit::Requests));
     };
-    under_way.hold(place);
-    if is_connect {
-        return connect(client, request).await;
+    if head.framing != Framing::Switching(Switch::Tunnel) {
+        // Boxed: it is larger than all else, and many connections never need it.
+        return Box::pin(forward(road, head, manners)).await;
     }
-    forward(client, request, head).await
+    let (tunnel, origin) = tokio::select! {
+        biased;
+        opened = connect(client, head) => opened?,
+        () = road.inbound.gone() => return Ok(After::Broken),
+    };
+    Ok(match road.inbound.say(CONNECTED.to_vec()).await {
+        true => After::Tunnel(Box::new(tunnel), origin),
+        false => After::Broken,
+    })
 }
 
 /// Records a refusal that is not the policy's, if the request named a destination.
 fn record_refusal(
     client: &Client,
-    request: &Request<Incoming>,
+    head: &RequestHead<'_>,
     policy: Arc<Policy>,
     reason: &'static str,
 ) {
-    let target = request.uri().authority().map_or("", |authority| authority.as_str());
-    let https = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
-    let default = if https { Port::HTTPS } else { Port::HTTP };
-    let Ok(authority) = Authority::parse_or(target.as_bytes(), default) else { return };
-    let protocol = match *request.method() == Method::CONNECT {
-        true => Protocol::HttpsConnect,
-        false => Protocol::Http,
+    let (protocol, authority) = match head.method == Method::CONNECT {
+        true => (Protocol::HttpsConnect, Authority::parse_connect(head.target).ok()),
+        false => (Protocol::Http, Target::parse(head.target).ok().map(|target| target.authority)),
     };
-    refuse(client, protocol, request.method(), &authority, policy, reason);
+    let Some(authority) = authority else { return };
+    refuse(client, protocol, &head.method, &authority, policy, reason);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<F>(_: fn(Arc<Client>, TcpStream) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Thousands may wait for their next request, or be tunnels.
+    #[test]
+    fn connections_are_small() {
+        let size = size_of_future(serve);
+        assert!(size <= 128, "{size} bytes each");
+    }
 }

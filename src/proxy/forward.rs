@@ -1,45 +1,84 @@
 //! Requests in absolute-form (RFC 9112 §3.2.2): one in, exactly one out, framing rewritten.
 //!
 //! The policy is asked for every request, also on a kept-alive connection, and every new policy
-//! while the request waits for its answer. Kept connections to
-//! origins are used again only if their address would be vetted by the policy of the moment.
+//! until the answer is over. Kept connections to origins are used again only if their address would
+//! be vetted by the policy of the moment.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{
-        ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, MAX_FORWARDS,
-        TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
-    },
-    uri::PathAndQuery,
-};
-use http_body_util::{BodyExt as _, Empty, Full};
-use hyper::{
-    body::{Body as _, Incoming},
-    ext::ReasonPhrase,
-    upgrade::OnUpgrade,
-};
-use tokio::time::timeout;
+use http::Method;
+use tokio::sync::watch;
 
 use super::{
     admit::{Admission, admit, check_host},
-    body::{Answer, Keep, Progress, ReplyBody, Upload},
-    client::{Client, HeadKind},
+    client::Client,
+    connection::After,
+    exchange::{Answered, Exchange, Failure, Fault, Outcome, Progress},
     fields,
+    inbound::Inbound,
     limit::Limit,
+    places::Place,
     refusal::{ALLOWED_METHODS, BadRequest, OriginFailure, Refusal},
+    relay::{Coding, From, To},
+    reply::Reply,
+    rewrite::{self, Manners, Outgoing},
     standing::Standing,
+    standstill::Standstill,
     tunnel::{Leg, Tunnel},
 };
 use crate::{
-    net::{Authority, Port},
+    http1::{
+        Chunks, Framed, Version,
+        request_head::{Framing, RequestHead},
+    },
+    net::{Authority, Port, Scheme, Target},
     observe::{Ending, Protocol},
-    upstream::{Origin, RequestBody, SendError},
+    policy::{Permit, Policy},
+    upstream::Origin,
 };
 
-/// Forwards a request, or says why not. `head` says whether it asks for WebSocket.
+/// What forwarding needs of a client's connection, from one request to the next.
+pub(super) struct Road<'a> {
+    pub(super) client: &'a Arc<Client>,
+    pub(super) inbound: &'a mut Inbound,
+    /// Those that come.
+    pub(super) policies: &'a mut watch::Receiver<Arc<Policy>>,
+    /// An origin connection whose authentication belongs to this client (RFC 4559).
+    pub(super) bound: &'a mut Option<Origin>,
+    pub(super) waits: &'a mut Waits,
+}
+
+/// The deadlines of exchanges.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    head: Standstill,
+    body: Standstill,
+}
+
+/// Whose a connection to an origin is afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// Its authentication belongs to this client's connection (NTLM, Negotiate).
+    Bound,
+    /// Anyone may use it next.
+    Shared,
+}
+
+/// How many times a request may still be forwarded (RFC 9110 §7.6.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hops {
+    /// Not once: it was meant for this proxy.
+    None,
+    /// That often, after this time.
+    Left(u32),
+    /// As often as it takes.
+    Uncounted,
+}
+
+/// RFC 9110 §15.2.1.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Forwards a request, or says why not.
 ///
 /// # Errors
 ///
@@ -47,77 +86,72 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropping the future, as when the client goes away, closes the origin's connection.
+/// Dropping the future closes the origin's connection; the client's must be closed too.
 pub(super) async fn forward(
-    client: &Arc<Client>,
-    mut request: Request<Incoming>,
-    head: HeadKind,
-) -> Result<Response<ReplyBody>, Refusal> {
-    let authority = target(&request)?;
-    let is_last_hop = is_last_hop(&mut request)?;
-    meet_expectation(&mut request)?;
-    let mut admission = admit(client, Protocol::Http, request.method(), &authority)?;
-    if is_last_hop {
-        return Ok(options(&mut admission));
+    road: Road<'_>,
+    head: &RequestHead<'_>,
+    manners: Manners,
+) -> Result<After, Refusal> {
+    let client = road.client;
+    let authority = target(head)?;
+    let hops = hops(head)?;
+    let waits_for_leave = waits_for_leave(head)?;
+    let mut admission = admit(client, Protocol::Http, &head.method, &authority)?;
+    if hops == Hops::None {
+        return Ok(After::Say(options(&mut admission)));
     }
-    let upgrade = match head {
-        HeadKind::Switching => match client.context().places.tunnels.take() {
-            Some(place) => Some((hyper::upgrade::on(&mut request), place)),
+    let place = match head.framing {
+        Framing::Switching(_) => match client.context().places.tunnels.take() {
+            Some(place) => Some(place),
             None => return Err(admission.over(Limit::Tunnels)),
         },
-        HeadKind::Ordinary => None,
+        Framing::Chunked | Framing::Length(_) => None,
     };
-    let keep = match fields::binds_connection(request.headers(), &AUTHORIZATION) {
-        true => Keep::Bound,
-        false => Keep::Shared,
+    let hops = match hops {
+        Hops::Left(hops) => Some(hops),
+        Hops::None | Hops::Uncounted => None,
     };
-    let uploaded = Arc::<Progress>::default();
-    let outgoing = rewrite(request, &authority, head, client, &uploaded);
-    let standing = Standing::new(client, &admission);
-    let exchange =
-        Exchange { client, standing, admission: &mut admission, uploaded: &uploaded, keep };
-    let (mut response, origin, keep) = exchange.run(outgoing).await?;
-    admission.trail.answered(response.status().as_u16());
-    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    match (switching, upgrade) {
-        (true, Some((from_client, place))) if fields::agrees_to_websocket(response.headers()) => {
-            let from_origin = hyper::upgrade::on(&mut response);
-            // Not judged by its opening: the request named its host, and what follows is WebSocket.
-            let tunnel = Tunnel::new(admission, Arc::clone(client), origin.peer(), place);
-            Ok(switch(client, tunnel, response, origin, from_client, from_origin))
-        }
-        // The library passes on no other informational answer, and nobody asked for this one.
-        (true, _) => Err(admission.fail(OriginFailure::Protocol)),
-        (false, _) => Ok(answer(client, admission, response, origin, keep, uploaded)),
-    }
+    let request = Request {
+        outgoing: rewrite::request(head, &authority, hops),
+        body: match head.framing {
+            Framing::Chunked => Framed::Chunked(Chunks::default()),
+            Framing::Length(length) => Framed::Length(length),
+            Framing::Switching(_) => Framed::Length(0),
+        },
+        manners,
+        waits_for_leave,
+        keep: match fields::binds_connection(&head.fields, "authorization") {
+            true => Keep::Bound,
+            false => Keep::Shared,
+        },
+        place,
+    };
+    Forwarding { road, admission, request }.run(&authority).await
 }
 
 /// The destination of a request: its target, with which `Host` must agree.
-fn target(request: &Request<Incoming>) -> Result<Authority, BadRequest> {
-    let uri = request.uri();
-    if uri.scheme_str().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
+fn target(head: &RequestHead<'_>) -> Result<Authority, BadRequest> {
+    let Target { scheme, authority } =
+        Target::parse(head.target).map_err(|_| BadRequest::NotProxied)?;
+    if scheme == Scheme::Https {
         return Err(BadRequest::HttpsAbsolute);
     }
-    let target = uri.authority().ok_or(BadRequest::NotProxied)?;
-    let authority = Authority::parse_or(target.as_str().as_bytes(), Port::HTTP)
-        .map_err(|error| BadRequest::Head(error.into()))?;
-    let has_host = check_host(request.headers(), &authority, Port::HTTP)?;
-    match has_host || request.version() == Version::HTTP_10 {
+    let has_host = check_host(&head.fields, &authority, Port::HTTP)?;
+    match has_host || head.version == Version::Http10 {
         true => Ok(authority),
         false => Err(BadRequest::HostField),
     }
 }
 
-/// Whether OPTIONS is to go no further than here. If it is, its `Max-Forwards` is counted down
-/// (RFC 9110 §7.6.2); other methods may ignore the field, and do.
-fn is_last_hop(request: &mut Request<Incoming>) -> Result<bool, BadRequest> {
-    if request.method() != Method::OPTIONS {
-        return Ok(false);
+/// How far OPTIONS may go. Other methods may ignore the field, and do.
+fn hops(head: &RequestHead<'_>) -> Result<Hops, BadRequest> {
+    if head.method != Method::OPTIONS {
+        return Ok(Hops::Uncounted);
     }
-    let mut values = request.headers().get_all(MAX_FORWARDS).iter();
+    let mut values = head.fields.all("max-forwards");
     let value = match (values.next(), values.next()) {
-        (None, _) => return Ok(false),
-        (Some(value), None) => value.as_bytes(),
+        (None, _) => return Ok(Hops::Uncounted),
+        (Some(value), None) => value,
         (Some(_), Some(_)) => return Err(BadRequest::MaxForwards),
     };
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
@@ -125,320 +159,233 @@ fn is_last_hop(request: &mut Request<Incoming>) -> Result<bool, BadRequest> {
     }
     // More hops than anyone has are as good as the most that can be said.
     let hops = str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
-    let hops: u32 = hops.unwrap_or(u32::MAX);
-    match hops.checked_sub(1) {
-        Some(left) => {
-            request.headers_mut().insert(MAX_FORWARDS, HeaderValue::from(left));
-            Ok(false)
-        }
-        None => Ok(true),
-    }
+    Ok(hops.unwrap_or(u32::MAX).checked_sub(1).map_or(Hops::None, Hops::Left))
 }
 
-/// `Expect: 100-continue` is met at this hop: the library says `100 Continue` once the body is asked
-/// for. So it goes no further.
-fn meet_expectation(request: &mut Request<Incoming>) -> Result<(), BadRequest> {
-    let met = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if !request.headers().get_all(EXPECT).iter().all(met) {
-        return Err(BadRequest::Expectation);
+/// Whether the client waits for leave to send its body. It is given at this hop, so the expectation
+/// goes no further; in HTTP/1.0 it means nothing (RFC 9110 §10.1.1).
+fn waits_for_leave(head: &RequestHead<'_>) -> Result<bool, BadRequest> {
+    let mut waits = false;
+    for value in head.fields.all("expect") {
+        if !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(BadRequest::Expectation);
+        }
+        waits = head.version == Version::Http11;
     }
-    request.headers_mut().remove(EXPECT);
-    Ok(())
+    Ok(waits)
 }
 
 /// The answer to OPTIONS that was meant for this proxy. Nothing is dialled for it.
-fn options(admission: &mut Admission) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::Text(Full::new(Bytes::new())));
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
-    admission.trail.answered(response.status().as_u16());
+fn options(admission: &mut Admission) -> Reply {
+    let mut reply = Reply::ok(String::new());
+    reply.fields.push(("allow", ALLOWED_METHODS.to_owned()));
+    admission.trail.answered(reply.status.as_u16());
     admission.trail.end(Ending::Complete);
-    response
+    reply
 }
 
-/// The request as the origin gets it: origin-form, our framing, nothing meant for this hop.
-fn rewrite(
-    request: Request<Incoming>,
-    authority: &Authority,
-    head: HeadKind,
-    client: &Client,
-    uploaded: &Arc<Progress>,
-) -> Request<RequestBody> {
-    let (mut parts, body) = request.into_parts();
-    fields::strip(&mut parts.headers);
-    // The library writes the length anew, in one spelling, unless there is no body.
-    let length = parts.headers.remove(CONTENT_LENGTH);
-    fields::add_via(&mut parts.headers, parts.version);
-    if let Ok(host) = HeaderValue::try_from(authority.to_host_field(Port::HTTP)) {
-        parts.headers.insert(HOST, host);
-    }
-    if head == HeadKind::Switching {
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    }
-    let body = match body.is_end_stream() {
-        true => {
-            if length.is_some() {
-                parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-            }
-            empty()
-        }
-        false => {
-            if body.size_hint().exact().is_none() {
-                // Said explicitly, or the library sends no body with GET and its like.
-                parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-            let idle = client.context().timeouts.idle;
-            Upload::new(body, Arc::clone(uploaded), idle).map_err(Into::into).boxed_unsync()
-        }
-    };
-    let mut outgoing = Request::new(body);
-    *outgoing.uri_mut() = origin_form(&parts.uri);
-    *outgoing.method_mut() = parts.method;
-    *outgoing.headers_mut() = parts.headers;
-    outgoing
-}
-
-/// Path and query; an empty path is `/`.
-fn origin_form(uri: &Uri) -> Uri {
-    let root = || PathAndQuery::from_static("/");
-    let Some(path) = uri.path_and_query() else { return Uri::from(root()) };
-    Uri::from(match path.as_str().strip_prefix('?') {
-        Some(query) => format!("/?{query}").try_into().unwrap_or_else(|_| root()),
-        None => path.clone(),
-    })
-}
-
-fn empty() -> RequestBody {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
+/// A request that has been admitted.
+struct Request {
+    outgoing: Outgoing,
+    /// What is left of its body.
+    body: Framed,
+    manners: Manners,
+    waits_for_leave: bool,
+    keep: Keep,
+    /// For the tunnel that it may become.
+    place: Option<Place>,
 }
 
 /// One request on its way to an origin.
-struct Exchange<'a> {
-    client: &'a Arc<Client>,
-    standing: Standing<'a>,
-    admission: &'a mut Admission,
-    uploaded: &'a Progress,
-    keep: Keep,
+struct Forwarding<'a> {
+    road: Road<'a>,
+    admission: Admission,
+    request: Request,
 }
 
-/// What was uploaded is recorded, also when the client goes away before the answer.
-impl Drop for Exchange<'_> {
-    fn drop(&mut self) {
-        self.count_upload();
-    }
-}
-
-impl Exchange<'_> {
+impl Forwarding<'_> {
     /// Sends the request, on a kept connection if there is one.
     ///
-    /// A kept connection may have been closed by the origin in the same moment. A request of which
-    /// nothing was sent goes out again on another. One that may have been seen goes out once more,
-    /// on a fresh connection, and only if it is safe and has no body (RFC 9110 §9.2.2).
-    async fn run(
-        mut self,
-        mut request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Origin, Keep), Refusal> {
+    /// A kept connection may have been closed by the origin in the same moment. A request that may
+    /// have been seen goes out once more, on a fresh connection, and only if it is safe and has no
+    /// body (RFC 9110 §9.2.2).
+    async fn run(mut self, authority: &Authority) -> Result<After, Refusal> {
         let mut replayed = false;
         loop {
             let kept = if replayed { None } else { self.kept() };
-            let reused = kept.is_some();
-            let spare = if reused { replayable(&request) } else { None };
-            let origin = match kept {
+            let may_be_replayed = kept.is_some() && self.request.outgoing.is_replayable;
+            let mut origin = match kept {
                 Some(origin) => origin,
-                None => self.connect().await?,
+                None => match self.connect(authority).await? {
+                    Some(origin) => origin,
+                    // The client is gone, and the trail says so.
+                    None => return Ok(After::Broken),
+                },
             };
             self.admission.trail.reached(origin.peer());
-            let deadline = self.client.context().timeouts.response_head;
-            let peer = Some(origin.peer());
-            let sent = within(deadline, origin.send(request), self.uploaded);
-            let authority = self.admission.permit.authority();
-            let sent = match self.standing.during(authority, peer, sent).await {
-                Ok(sent) => sent,
-                Err(refusal) => return Err(self.refused(refusal)),
-            };
-            request = match sent {
-                Some(Ok((response, origin))) => {
-                    let bound = self.keep == Keep::Bound
-                        || fields::binds_connection(response.headers(), &WWW_AUTHENTICATE);
-                    let keep = if bound { Keep::Bound } else { Keep::Shared };
-                    return Ok((response, origin, keep));
+            self.give_leave().await;
+            let progress = Progress::default();
+            let outcome = match self.exchange(authority, &mut origin, &progress).await {
+                Ok(outcome) => outcome,
+                Err(refusal) => {
+                    self.admission.trail.end(Ending::PolicyChanged);
+                    // Whatever else ended the answer might be taken for its end.
+                    return match progress.is_answering() {
+                        true => Ok(After::Broken),
+                        false => Err(refusal),
+                    };
                 }
-                Some(Err((_, Some(unsent)))) if reused => unsent,
-                Some(Err((error, _))) => match (self.about_this(error), spare) {
-                    (SendError::BrokeOff, Some(spare)) => {
-                        replayed = true;
-                        spare
-                    }
-                    (SendError::RequestBody, _) => {
-                        return Err(match self.uploaded.is_stalled() {
-                            true => self.stalled(),
-                            false => self.malformed(),
-                        });
-                    }
-                    (SendError::HeadTooLarge, _) => {
-                        return Err(self.fail(OriginFailure::HeadTooLarge));
-                    }
-                    (SendError::BrokeOff | SendError::Protocol, _) => {
-                        return Err(self.fail(OriginFailure::Protocol));
-                    }
-                },
-                None if self.uploaded.is_awaited() => return Err(self.stalled()),
-                None => return Err(self.fail(OriginFailure::Timeout)),
+            };
+            return match outcome {
+                Outcome::Answered(answered) => Ok(self.answered(answered, origin)),
+                Outcome::Switched => Ok(self.switched(origin)),
+                Outcome::Failed(Failure::BrokeOff) if may_be_replayed => {
+                    replayed = true;
+                    continue;
+                }
+                Outcome::Failed(failure) => Err(self.admission.fail(match failure {
+                    Failure::BrokeOff | Failure::Protocol => OriginFailure::Protocol,
+                    Failure::HeadTooLarge => OriginFailure::HeadTooLarge,
+                    Failure::Timeout => OriginFailure::Timeout,
+                })),
+                Outcome::Client(fault) => self.at_fault(fault, &progress),
+                Outcome::Broken(ending) => {
+                    self.admission.trail.end(ending);
+                    Ok(After::Broken)
+                }
             };
         }
     }
 
-    /// A body that has come to its end, or was never there, has not broken: then it is that of the
-    /// request before, on the same connection.
-    fn about_this(&self, error: SendError) -> SendError {
-        match error {
-            SendError::RequestBody if self.uploaded.is_finished() => SendError::BrokeOff,
-            SendError::BrokeOff
-            | SendError::HeadTooLarge
-            | SendError::Protocol
-            | SendError::RequestBody => error,
+    async fn exchange(
+        &mut self,
+        authority: &Authority,
+        origin: &mut Origin,
+        progress: &Progress,
+    ) -> Result<Outcome, Refusal> {
+        let Self { road, admission, request } = self;
+        let timeouts = &road.client.context().timeouts;
+        let peer = Some(origin.peer());
+        let (inflow, to_origin) = origin.split();
+        let coding = match request.body {
+            Framed::Chunked(_) => Coding::Chunked,
+            Framed::Length(_) | Framed::UntilClose => Coding::Plain,
+        };
+        let head = request.outgoing.head.clone();
+        let origin = (
+            From::new(inflow, &mut road.waits.body, timeouts.idle),
+            To::new(to_origin, head, coding, None),
+        );
+        let mut standing = Standing::new(road.client, admission, road.policies);
+        let exchange = Exchange {
+            outgoing: &request.outgoing,
+            body: &mut request.body,
+            trail: &admission.trail,
+            progress,
+            manners: request.manners,
+            deadline: timeouts.response_head,
+            wait: &mut road.waits.head,
+        };
+        let client = road.inbound.split(Vec::new());
+        standing.during(authority, peer, exchange.run(client, origin)).await
+    }
+
+    /// Tells a client that waits for it to send its body.
+    async fn give_leave(&mut self) {
+        let Self { road, request, .. } = self;
+        if std::mem::take(&mut request.waits_for_leave)
+            && !request.body.is_empty()
+            && road.inbound.is_idle()
+        {
+            // Whether it has been taken shows when the body comes.
+            road.inbound.say(CONTINUE.to_vec()).await;
         }
     }
 
-    /// A new policy refuses it.
-    fn refused(&mut self, refusal: Refusal) -> Refusal {
-        self.count_upload();
-        self.admission.trail.end(Ending::PolicyChanged);
-        refusal
+    /// The client has its answer.
+    fn answered(&mut self, answered: Answered, origin: Origin) -> After {
+        let Answered { origin_is_open, client_is_open, binds } = answered;
+        if origin_is_open {
+            match self.request.keep {
+                Keep::Shared if !binds => self.road.client.context().pool.keep(origin),
+                Keep::Shared | Keep::Bound => *self.road.bound = Some(origin),
+            }
+        }
+        self.admission.trail.end(Ending::Complete);
+        match client_is_open {
+            true => After::Next,
+            false => After::Last,
+        }
     }
 
-    fn count_upload(&mut self) {
-        self.admission.trail.moved(self.uploaded.take_moved(), 0);
+    /// Both connections become a tunnel. Not judged by its opening: the request named its host, and
+    /// what follows is WebSocket.
+    fn switched(self, origin: Origin) -> After {
+        let Self { road, admission, request } = self;
+        // Nothing switches that has not asked for it, and what asks has a place.
+        let Some(place) = request.place else { return After::Broken };
+        let tunnel = Tunnel::new(admission, Arc::clone(road.client), origin.peer(), place);
+        After::Tunnel(Box::new(tunnel), Leg::with_early(origin.into_parts()))
     }
 
-    /// The client's body did not come in time.
-    fn stalled(&mut self) -> Refusal {
-        self.count_upload();
-        self.admission.trail.end(Ending::IdleTimeout);
-        BadRequest::BodyTimeout.into()
-    }
-
-    /// The client's body breaks its framing, or off.
-    fn malformed(&mut self) -> Refusal {
-        self.count_upload();
-        self.admission.trail.end(Ending::ClientGone);
-        BadRequest::Body.into()
-    }
-
-    fn fail(&mut self, failure: OriginFailure) -> Refusal {
-        self.count_upload();
-        self.admission.fail(failure)
+    /// The client failed: it is told, unless it has a part of the answer or is gone.
+    fn at_fault(&mut self, fault: Fault, progress: &Progress) -> Result<After, Refusal> {
+        let (ending, error) = match fault {
+            Fault::Body => (Ending::ClientGone, BadRequest::Body),
+            Fault::Stalled => (Ending::IdleTimeout, BadRequest::BodyTimeout),
+            // The trail says so.
+            Fault::Gone => return Ok(After::Broken),
+        };
+        self.admission.trail.end(ending);
+        match progress.is_answering() {
+            true => Ok(After::Broken),
+            false => Err(error.into()),
+        }
     }
 
     fn kept(&mut self) -> Option<Origin> {
-        let Admission { policy, permit, trail } = &mut *self.admission;
-        let bound = self.client.take_bound(policy, permit);
+        let Admission { policy, permit, trail } = &mut self.admission;
+        let bound = take_bound(self.road.bound, policy, permit);
         if bound.is_some() {
-            self.keep = Keep::Bound;
+            self.request.keep = Keep::Bound;
         }
-        let kept = bound.or_else(|| self.client.context().pool.take(policy, permit));
+        let kept = bound.or_else(|| self.road.client.context().pool.take(policy, permit));
         if kept.is_some() {
             trail.allowed();
         }
         kept
     }
 
-    async fn connect(&mut self) -> Result<Origin, Refusal> {
-        let authority = self.admission.permit.authority().clone();
-        let reached = self.admission.reach(self.client);
-        let (stream, peer) = match self.standing.during(&authority, None, reached).await {
-            Ok(reached) => reached?,
-            Err(refusal) => return Err(self.refused(refusal)),
+    /// Dials, unless a new policy refuses it. None, if the client goes away meanwhile.
+    async fn connect(&mut self, authority: &Authority) -> Result<Option<Origin>, Refusal> {
+        let Self { road, admission, .. } = self;
+        let mut standing = Standing::new(road.client, admission, road.policies);
+        let inbound = &mut *road.inbound;
+        let reached = async {
+            tokio::select! {
+                biased;
+                // Boxed: kept connections make it rare.
+                reached = Box::pin(admission.reach(road.client)) => Some(reached),
+                () = inbound.gone() => None,
+            }
         };
-        let tasks = &self.client.context().tasks;
-        match Origin::new(stream, peer, authority, tasks).await {
-            Ok(origin) => Ok(origin),
-            Err(_) => Err(self.admission.fail(OriginFailure::Protocol)),
+        match standing.during(authority, None, reached).await {
+            Ok(None) => Ok(None),
+            Ok(Some(reached)) => {
+                let (stream, peer) = reached?;
+                Ok(Some(Origin::new(stream, peer, authority.clone())))
+            }
+            Err(refusal) => {
+                admission.trail.end(Ending::PolicyChanged);
+                Err(refusal)
+            }
         }
     }
 }
 
-/// Waits for an answer, a deadline long after the last piece of the upload has moved.
-async fn within<T>(
-    deadline: Duration,
-    sending: impl Future<Output = T>,
-    uploaded: &Progress,
-) -> Option<T> {
-    let mut sending = std::pin::pin!(sending);
-    let mut moved = uploaded.moved();
-    loop {
-        match timeout(deadline, &mut sending).await {
-            Ok(sent) => return Some(sent),
-            Err(_) if uploaded.moved() != moved => moved = uploaded.moved(),
-            Err(_) => return None,
-        }
-    }
-}
-
-/// A second copy of a request that may be sent twice.
-fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.method().is_safe() || !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Request::new(empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
-}
-
-/// The answer as the client gets it.
-fn answer(
-    client: &Arc<Client>,
-    admission: Admission,
-    response: Response<Incoming>,
-    origin: Origin,
-    keep: Keep,
-    uploaded: Arc<Progress>,
-) -> Response<ReplyBody> {
-    let (parts, body) = pass_back(response);
-    let idle = client.context().timeouts.idle;
-    let client = Arc::clone(client);
-    let body = Answer::new(body, idle, admission.trail, uploaded, origin, client, keep);
-    Response::from_parts(parts, ReplyBody::Forwarded(Box::new(body)))
-}
-
-/// The origin switches protocols: the answer goes back, and both connections become a tunnel.
-fn switch(
-    client: &Client,
-    tunnel: Tunnel,
-    response: Response<Incoming>,
-    origin: Origin,
-    from_client: OnUpgrade,
-    from_origin: OnUpgrade,
-) -> Response<ReplyBody> {
-    let (mut parts, _) = pass_back(response);
-    parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    origin.switched();
-    let legs = async move {
-        let origin = Leg::of_origin(from_origin.await)?;
-        Some((Leg::of_client(from_client.await)?, origin))
-    };
-    client.context().tasks.spawn(tunnel.run(legs));
-    Response::from_parts(parts, ReplyBody::Text(Full::new(Bytes::new())))
-}
-
-fn pass_back(response: Response<Incoming>) -> (http::response::Parts, Incoming) {
-    let (mut parts, body) = response.into_parts();
-    fields::strip(&mut parts.headers);
-    fields::strip_verdict(&mut parts.headers);
-    if parts.status == StatusCode::NO_CONTENT {
-        // It has no body, whatever it says (RFC 9110 §8.6).
-        parts.headers.remove(CONTENT_LENGTH);
-    }
-    fields::add_via(&mut parts.headers, parts.version);
-    parts.version = Version::HTTP_11;
-    let phrase = parts.extensions.remove::<ReasonPhrase>();
-    parts.extensions.clear();
-    // Without one the library says what the status means.
-    if let Some(phrase) = phrase.filter(|phrase| !fields::is_verdict(phrase.as_bytes())) {
-        parts.extensions.insert(phrase);
-    }
-    (parts, body)
+/// The origin connection kept for this client, if it fits and the policy still vets it.
+fn take_bound(bound: &mut Option<Origin>, policy: &Policy, permit: &Permit) -> Option<Origin> {
+    let origin = bound.take_if(|origin| origin.authority() == permit.authority())?;
+    let vetted = policy.vet(permit, origin.peer().ip()).is_ok();
+    (vetted && origin.is_open()).then_some(origin)
 }

@@ -3,21 +3,16 @@
 //! The only origin-form request that is answered. It says that the proxy works and counts what an
 //! operator must notice; it says nothing about the policy's content or about traffic.
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::Method;
 use serde_json::json;
 
-use super::{body::ReplyBody, context::Context, refusal::BadRequest};
-use crate::observe::Counters;
+use super::{context::Context, refusal::BadRequest, reply::Reply};
+use crate::{http1::request_head::RequestHead, observe::Counters};
 
 /// Answers the health check, and tells everything else that this is a proxy.
-pub(super) fn answer(
-    context: &Context,
-    request: &Request<Incoming>,
-) -> Result<Response<ReplyBody>, BadRequest> {
-    if request.method() != Method::GET || request.uri().path() != "/healthz" {
+pub(super) fn answer(context: &Context, head: &RequestHead<'_>) -> Result<Reply, BadRequest> {
+    let path = head.target.split(|byte| *byte == b'?').next();
+    if head.method != Method::GET || path != Some(b"/healthz") {
         return Err(BadRequest::NotProxied);
     }
     let counters = &context.counters;
@@ -58,7 +53,5 @@ pub(super) fn answer(
             "response_head": timeouts.response_head.get(),
         },
     });
-    let mut response = Response::new(ReplyBody::Text(Full::new(Bytes::from(format!("{body}\n")))));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(Reply::ok(format!("{body}\n")))
 }

@@ -1,27 +1,27 @@
 //! The data path: a client's connection in, a tunnel or a forwarded request out.
 //!
 //! The main path: [`self_test`] sees a refusal, [`Workers`] accept as long as there are
-//! [`Places`], `connection` serves, `gate` lets only checked heads pass, `connect` and `forward`
-//! (and `captured`, without HTTP) ask the policy through `admit`, `opening` judges what a tunnel
-//! carries, `tunnel` and `body` move the bytes, `standing` asks again when the policy changes,
+//! [`Places`], `connection` serves, `inbound` reads heads, `connect` and `forward` (and
+//! `captured`, without HTTP) ask the policy through `admit`, `opening` judges what a tunnel carries,
+//! `tunnel` and `exchange` move the bytes, `standing` asks again when the policy changes,
 //! `refusal` says no in the words of `verdict`. Nothing here decides who may go where.
 
 mod admit;
 mod backoff;
 mod binding;
-mod body;
 mod captured;
 mod client;
 mod connect;
 mod connection;
 mod context;
 mod crew;
+mod exchange;
 mod fields;
 mod first_bytes;
 mod first_line;
 mod forward;
-mod gate;
 mod health;
+mod inbound;
 mod limit;
 mod listener;
 mod meter;
@@ -34,10 +34,11 @@ mod pipes;
 mod places;
 mod plain_body;
 mod plain_head;
-#[cfg(test)]
-mod properties;
 mod pump;
 mod refusal;
+mod relay;
+mod reply;
+mod rewrite;
 mod self_test;
 mod shared_buffer;
 mod spare;
@@ -45,7 +46,6 @@ mod standing;
 mod standstill;
 mod tunnel;
 mod turn_away;
-mod under_way;
 mod verdict;
 mod workers;
 

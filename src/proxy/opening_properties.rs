@@ -1,13 +1,12 @@
 //! What a client may say in a tunnel, for any bytes: a reader that forgives what servers forgive never
 //! finds a request for another host in what went on.
 
-use proptest::{collection::vec, prelude::*, sample::select};
+use proptest::{collection::vec, prelude::*, sample::select, test_runner::Config};
 
 use super::{
     mismatch::Mismatch,
     opening::tests::{feed, hello, opening, rules},
     plain_head::PlainError,
-    properties::config,
 };
 
 /// Pieces of what clients say first, right and wrong.
@@ -100,7 +99,7 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(config(5_000))]
+    #![proptest_config(Config { cases: 5_000, failure_persistence: None, ..Config::default() })]
 
     /// The verdict is about bytes, not about the pieces they come in.
     #[test]

@@ -6,15 +6,14 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use bytes::Bytes;
-use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
-};
-use http_body_util::Full;
-use hyper::ext::ReasonPhrase;
+use http::StatusCode;
 
-use super::{body::ReplyBody, fields::PSEUDONYM, limit::Limit, verdict::shorten};
+use super::{
+    fields::PSEUDONYM,
+    limit::Limit,
+    reply::Reply,
+    verdict::{Verdict, shorten},
+};
 use crate::{
     dns::DnsError,
     http1::{Malformed, request_head::HeadError},
@@ -90,62 +89,47 @@ pub(super) enum OriginFailure {
     Timeout,
 }
 
-/// Whether the connection to the client goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum After {
-    /// Unread bytes may follow: nothing after this is a request.
-    Close,
-    /// The request was read to its end.
-    KeepAlive,
-}
-
 /// What is served besides TRACE, as `Allow` must say (RFC 9110 §15.5.6). Other methods pass too.
 pub(super) const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT";
 
 /// When to try again what a limit has refused.
-pub(super) const RETRY_SECONDS: &str = "1";
+const RETRY_SECONDS: &str = "1";
 
 /// The longest reason phrase, in bytes.
 const MAX_PHRASE: usize = 200;
 
 impl Refusal {
+    /// Whether nothing after it on the connection is a request.
+    pub(super) fn ends_connection(&self) -> bool {
+        match self {
+            Self::BadRequest(_) | Self::ClientNotListed(_) | Self::Trace | Self::UnixSocket => true,
+            Self::Denied { .. }
+            | Self::Dial(..)
+            | Self::Dns(..)
+            | Self::Limit(_)
+            | Self::Origin(..) => false,
+        }
+    }
+
     /// The answer for the client.
-    pub(super) fn into_response(self, after: After) -> Response<ReplyBody> {
-        let verdict = self.verdict();
-        let close = after == After::Close
-            || matches!(
-                self,
-                Self::BadRequest(_) | Self::ClientNotListed(_) | Self::Trace | Self::UnixSocket
-            );
-        let mut body = verdict.body.to_string();
-        body.push('\n');
-        let mut response = Response::new(ReplyBody::Text(Full::new(Bytes::from(body))));
-        *response.status_mut() = verdict.status;
-        let phrase = shorten(&verdict.phrase, MAX_PHRASE);
+    pub(super) fn reply(&self) -> Reply {
+        let Verdict { status, phrase, proxy_status, proxy_error, body } = self.verdict();
+        let phrase = shorten(&phrase, MAX_PHRASE);
         let details = phrase.replace('\\', "\\\\").replace('"', "\\\"");
-        let proxy_status =
-            format!("{PSEUDONYM}; error={}; details=\"{details}\"", verdict.proxy_status);
-        if let Ok(phrase) = ReasonPhrase::try_from(phrase) {
-            response.extensions_mut().insert(phrase);
+        let mut fields = vec![
+            ("content-type", "application/json".to_owned()),
+            ("proxy-status", format!("{PSEUDONYM}; error={proxy_status}; details=\"{details}\"")),
+        ];
+        if let Some(word) = proxy_error {
+            fields.push(("x-proxy-error", word.to_owned()));
         }
-        let fields = response.headers_mut();
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Ok(value) = HeaderValue::try_from(proxy_status) {
-            fields.insert(HeaderName::from_static("proxy-status"), value);
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            fields.push(("allow", ALLOWED_METHODS.to_owned()));
         }
-        if let Some(word) = verdict.proxy_error {
-            fields.insert(HeaderName::from_static("x-proxy-error"), HeaderValue::from_static(word));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            fields.push(("retry-after", RETRY_SECONDS.to_owned()));
         }
-        if verdict.status == StatusCode::METHOD_NOT_ALLOWED {
-            fields.insert(ALLOW, HeaderValue::from_static(ALLOWED_METHODS));
-        }
-        if verdict.status == StatusCode::SERVICE_UNAVAILABLE {
-            fields.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
-        }
-        if close {
-            fields.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+        Reply { status, phrase: Some(phrase), fields, body: format!("{body}\n") }
     }
 
     /// Counts it, if a limit or a deadline was reached.
@@ -193,7 +177,7 @@ mod tests {
     use super::*;
     use crate::policy::{Egress, Outcome, Review, Source};
 
-    fn response(rules: &str, target: &str) -> Response<ReplyBody> {
+    fn reply(rules: &str, target: &str) -> Reply {
         let source = Arc::new(Source::file("/etc/secret-place/requirements.toml"));
         let text = format!("[experimental_network]\nenabled = true\n{rules}\n");
         let review = Review::of(text.as_bytes(), &source, 7);
@@ -201,39 +185,42 @@ mod tests {
         let policy = Arc::new(Policy::new(*ruleset, Egress::default(), 1));
         let authority = Authority::parse_connect(target.as_bytes()).unwrap();
         let denial = policy.decide(&authority).unwrap_err();
-        Refusal::Denied { authority, denial, policy }.into_response(After::Close)
+        Refusal::Denied { authority, denial, policy }.reply()
     }
 
-    fn phrase(response: &Response<ReplyBody>) -> String {
-        let phrase = response.extensions().get::<ReasonPhrase>().unwrap();
-        String::from_utf8(phrase.as_bytes().to_vec()).unwrap()
+    fn phrase(reply: &Reply) -> &str {
+        reply.phrase.as_deref().unwrap()
+    }
+
+    fn field<'r>(reply: &'r Reply, name: &str) -> &'r str {
+        reply.fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value).unwrap()
     }
 
     #[test]
     fn the_verdict_stands_where_clients_look() {
-        let denied = response("denied_domains = [\"*.example\"]", "evil.example:443");
-        assert_eq!(denied.status(), 403);
+        let denied = reply("denied_domains = [\"*.example\"]", "evil.example:443");
+        assert_eq!(denied.status, 403);
         assert_eq!(phrase(&denied), "exeat: evil.example denied by *.example, requirements.toml:3");
-        assert_eq!(denied.headers()["x-proxy-error"], "blocked-by-denylist");
+        assert_eq!(field(&denied, "x-proxy-error"), "blocked-by-denylist");
         assert_eq!(
-            denied.headers()["proxy-status"],
+            field(&denied, "proxy-status"),
             "exeat; error=http_request_denied; \
              details=\"exeat: evil.example denied by *.example, requirements.toml:3\""
         );
 
-        let unlisted = response("allowed_domains = [\"a.test\"]", "evil.example:443");
+        let unlisted = reply("allowed_domains = [\"a.test\"]", "evil.example:443");
         assert_eq!(
             phrase(&unlisted),
             "exeat: evil.example not in allowed_domains, requirements.toml:3"
         );
-        assert_eq!(unlisted.headers()["x-proxy-error"], "blocked-by-allowlist");
+        assert_eq!(field(&unlisted, "x-proxy-error"), "blocked-by-allowlist");
 
-        let port = response("allowed_domains = [\"a.test:8443\"]", "a.test:443");
+        let port = reply("allowed_domains = [\"a.test:8443\"]", "a.test:443");
         assert_eq!(
             phrase(&port),
             "exeat: a.test not allowed on port 443 by a.test:8443, requirements.toml:3"
         );
-        assert_eq!(port.headers()["x-proxy-error"], "blocked-by-policy");
+        assert_eq!(field(&port, "x-proxy-error"), "blocked-by-policy");
     }
 
     #[test]
@@ -241,7 +228,8 @@ mod tests {
         let label = "a".repeat(60);
         let long = format!("{label}.{label}.{label}.{label}.test:443");
         let rule = format!("denied_domains = [\"*.{label}.{label}.{label}.test\"]");
-        let text = phrase(&response(&rule, &long));
+        let reply = reply(&rule, &long);
+        let text = phrase(&reply);
         assert!(text.len() <= MAX_PHRASE, "{}", text.len());
         assert!(text.contains("requirements.toml:3"), "{text}");
     }

@@ -4,38 +4,20 @@
 //! request of this moment would not get. The test is one for all of them, [`refusal`]. It is made
 //! when a policy comes, and costs nothing while bytes move.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::sync::watch;
 
 use super::{admit::Admission, client::Client, refusal::Refusal};
 use crate::{net::Authority, policy::Policy};
 
-/// The leave of one request, from its admission until its answer has begun.
+/// The leave of one request, from its admission until its answer is over.
 #[derive(Debug)]
 pub(super) struct Standing<'a> {
     client: &'a Client,
     /// The policy that admitted it.
     admitted: Arc<Policy>,
-    policies: watch::Receiver<Arc<Policy>>,
-}
-
-/// The leave of the answer under way on a client's connection: HTTP/1.1 has one at a time.
-#[derive(Debug, Default)]
-pub(super) struct Answering(Mutex<Answered>);
-
-#[derive(Debug, Default)]
-enum Answered {
-    /// No answer is under way, or it is our own.
-    #[default]
-    Nothing,
-    /// One from there.
-    From(Authority, SocketAddr),
-    /// One that a new policy refuses: it ends with the connection.
-    Refused,
+    policies: &'a mut watch::Receiver<Arc<Policy>>,
 }
 
 /// Why a policy would not let through what an earlier one has: the destination, the address that
@@ -58,8 +40,12 @@ pub(super) fn refusal(
 }
 
 impl<'a> Standing<'a> {
-    pub(super) fn new(client: &'a Client, admission: &Admission) -> Self {
-        let policies = client.context().policy.clone();
+    /// `policies`: those that come.
+    pub(super) fn new(
+        client: &'a Client,
+        admission: &Admission,
+        policies: &'a mut watch::Receiver<Arc<Policy>>,
+    ) -> Self {
         Self { client, admitted: Arc::clone(&admission.policy), policies }
     }
 
@@ -94,38 +80,6 @@ impl<'a> Standing<'a> {
             refusal = next_that(policies, judge) => Err(refusal),
             done = work => Ok(done),
         }
-    }
-}
-
-impl Answering {
-    /// An answer begins.
-    pub(super) fn begin(&self, authority: Authority, peer: SocketAddr) {
-        *self.lock() = Answered::From(authority, peer);
-    }
-
-    /// It is over. Returns whether a policy has ended it.
-    pub(super) fn end(&self) -> bool {
-        matches!(std::mem::take(&mut *self.lock()), Answered::Refused)
-    }
-
-    /// Returns when a new policy refuses the answer under way. The connection must then be closed:
-    /// whatever ended it otherwise might be taken for the end of the answer.
-    pub(super) async fn refused(&self, client: &Client) {
-        let mut policies = client.context().policy.clone();
-        policies.mark_unchanged();
-        next_that(&mut policies, |policy| {
-            let mut answered = self.lock();
-            let Answered::From(authority, peer) = &*answered else { return None };
-            refusal(policy, client, authority, Some(*peer))?;
-            *answered = Answered::Refused;
-            Some(())
-        })
-        .await;
-    }
-
-    /// No code that can panic runs under the lock, so a poisoned one is sound.
-    fn lock(&self) -> MutexGuard<'_, Answered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, pending, poll_fn},
+    future::{pending, poll_fn},
     net::SocketAddr,
     pin::pin,
     sync::{
@@ -18,9 +18,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
 use tokio::{
     io::{AsyncWriteExt as _, Interest},
     net::TcpStream,
@@ -32,7 +30,6 @@ use super::{
     client::Client,
     context::Context,
     first_bytes::{Stopped, let_pass},
-    gate::Gate,
     meter::{Direction, Meter},
     mismatch::Mismatch,
     opening::Opening,
@@ -40,7 +37,7 @@ use super::{
     pump::{Broken, Pump},
     standing,
 };
-use crate::{net::Authority, observe::Ending, policy::Policy, upstream::AnswerGate};
+use crate::{net::Authority, observe::Ending, policy::Policy};
 
 /// One side of a tunnel.
 #[derive(Debug)]
@@ -76,35 +73,14 @@ impl Leg {
         Self { stream, early: Bytes::new() }
     }
 
-    /// Takes a client's socket back from the HTTP library.
-    pub(super) fn of_client(upgraded: hyper::Result<Upgraded>) -> Option<Self> {
-        let parts = upgraded.ok()?.downcast::<TokioIo<Gate>>().ok()?;
-        let (stream, held) = parts.io.into_inner().into_parts();
-        Some(Self { stream, early: join(parts.read_buf, held) })
-    }
-
-    /// Takes an origin's socket back from the HTTP library.
-    pub(super) fn of_origin(upgraded: hyper::Result<Upgraded>) -> Option<Self> {
-        let parts = upgraded.ok()?.downcast::<TokioIo<AnswerGate>>().ok()?;
-        let (stream, held) = parts.io.into_inner().into_parts();
-        Some(Self { stream, early: join(parts.read_buf, held) })
+    /// A socket that HTTP has let go of, and what was read from it.
+    pub(super) fn with_early((stream, early): (TcpStream, Bytes)) -> Self {
+        Self { stream, early }
     }
 
     /// Says the last word.
     async fn say(&mut self, bytes: &[u8]) {
         timeout(LINGER, self.stream.write_all(bytes)).await.ok();
-    }
-}
-
-fn join(first: Bytes, second: Bytes) -> Bytes {
-    match (first.is_empty(), second.is_empty()) {
-        (true, _) => second,
-        (_, true) => first,
-        (false, false) => {
-            let mut both = BytesMut::from(first);
-            both.extend_from_slice(&second);
-            both.freeze()
-        }
     }
 }
 
@@ -123,16 +99,14 @@ impl Tunnel {
         Self { opening: Some(Box::new(opening)), ..self }
     }
 
-    /// Moves bytes until the end, and records it. `legs`: the client's and the origin's, once they
-    /// have let go of HTTP; none, if the client went away before it had the answer.
+    /// Moves bytes until the end, and records it.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice")]
     pub(super) fn run(
         mut self,
-        legs: impl Future<Output = Option<(Leg, Leg)>> + Send,
+        mut client: Leg,
+        mut origin: Leg,
     ) -> impl Future<Output = ()> + Send {
         async move {
-            // The trail says how it ended.
-            let Some((mut client, mut origin)) = legs.await else { return };
             let meter = Meter::new();
             let mut opening = self.opening.take();
             let named = opening.as_ref().map(|opening| opening.named());
@@ -322,16 +296,14 @@ async fn linger(client: &mut TcpStream) {
 mod tests {
     use super::*;
 
-    type Legs = std::future::Ready<Option<(Leg, Leg)>>;
-
-    fn size_of_future<F>(_: fn(Tunnel, Legs) -> F) -> usize {
+    fn size_of_future<F>(_: fn(Tunnel, Leg, Leg) -> F) -> usize {
         size_of::<F>()
     }
 
     /// Thousands may stand still.
     #[test]
     fn tunnels_are_small() {
-        let size = size_of_future(|tunnel, legs| tunnel.run(legs));
+        let size = size_of_future(|tunnel, client, origin| tunnel.run(client, origin));
         assert!(size <= 2048, "{size} bytes each");
     }
 }

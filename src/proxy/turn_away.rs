@@ -12,13 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    context::Context,
-    fields::PSEUDONYM,
-    limit::Limit,
-    refusal::{RETRY_SECONDS, Refusal},
-    verdict::Verdict,
-};
+use super::{context::Context, limit::Limit, refusal::Refusal, reply::Recipient};
 use crate::observe::Counters;
 
 /// What is said to clients that find no place.
@@ -94,19 +88,9 @@ impl NoPlace {
     }
 }
 
-/// The whole answer, as bytes: no request has been read.
+/// The whole answer: no request has been read, and when it is given is not known.
 fn answer(limit: Limit) -> Vec<u8> {
-    let Verdict { status, phrase, proxy_status, body, .. } = Refusal::Limit(limit).verdict();
-    let body = format!("{body}\n");
-    let status = status.as_u16();
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\n\
-         proxy-status: {PSEUDONYM}; error={proxy_status}; details=\"{phrase}\"\r\n\
-         retry-after: {RETRY_SECONDS}\r\nconnection: close\r\n\
-         content-length: {length}\r\n\r\n{body}"
-    )
-    .into_bytes()
+    Refusal::Limit(limit).reply().bytes(Recipient::UNKNOWN, None)
 }
 
 async fn linger(mut stream: TcpStream) {

@@ -5,18 +5,14 @@
 //!
 //! [`Permit`]: crate::policy::Permit
 
-mod answer_gate;
 mod dial;
 mod inflow;
 mod origin;
 mod pool;
-#[cfg(test)]
-mod properties;
 mod vet;
 
-pub use answer_gate::AnswerGate;
 pub use dial::{DialError, dial, is_at_the_limit, tune};
-pub use inflow::{pass, poll_fill};
-pub use origin::{Origin, RequestBody, SendError};
+pub use inflow::Inflow;
+pub use origin::Origin;
 pub use pool::Pool;
 pub use vet::{Candidates, VetError, candidates};

@@ -74,9 +74,6 @@ impl Pool {
 
     /// Keeps a connection whose answer has been read to its end; closes it if there is no room.
     pub fn keep(&self, origin: Origin) {
-        if !origin.is_open() {
-            return;
-        }
         let mut idle = self.lock();
         let Idle { by_authority, count, closed } = &mut *idle;
         if *closed || *count >= self.in_all {
