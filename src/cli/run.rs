@@ -25,8 +25,8 @@ use super::{
 use crate::{
     app::{Opened, StartError},
     jail::{
-        CELL, Cell, Descriptors, Fault, Loopback, Names, Signals, Variable, Within, can_restrict,
-        exit_code, variables, wait,
+        CELL, Cause, Cell, Descriptors, Fault, Loopback, Names, Signals, Variable, Within,
+        can_restrict, exit_code, variables, wait,
     },
     net::{Authority, Host, Port},
     observe::{Refusals, start_log},
@@ -54,7 +54,7 @@ pub(super) struct Run {
 /// How much is asked of the jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Jail {
-    /// If it can be had; if not, what is left of it, and two lines on stderr say so
+    /// If the system has one to give; if not, what is left of it, and two lines on stderr say so
     Auto,
     /// Or the program is not run
     Require,
@@ -184,30 +184,37 @@ fn prepare(
             match Cell::build(&[ENTER, &["--"]].concat(), command, variables(CELL, Loopback::Own)?)
             {
                 Ok((cell, within)) => {
-                    let Within { http, captured } = within;
+                    let Within { http, captured, missing } = within;
+                    for fault in &missing {
+                        if jail == Jail::Require {
+                            return Err(no_jail(fault));
+                        }
+                        say(&format!("exeat: jailed, but {fault}"));
+                    }
                     let opened = opened.accept_on(http).map_err(|error| cannot_start(&error))?;
                     let (opened, names) = match captured {
-                        Ok(sockets) => {
+                        Some(sockets) => {
                             let (opened, names) =
                                 capture(opened, sockets).map_err(|error| cannot_start(&error))?;
                             (opened, Some(names))
                         }
-                        Err(fault) if jail == Jail::Require => return Err(no_jail(&fault)),
-                        Err(fault) => {
-                            say(&format!(
-                                "exeat: jailed, but programs that know no proxy get no \
-                                 connection, {fault}"
-                            ));
-                            (opened, None)
-                        }
+                        None => (opened, None),
                     };
                     return Ok((Waiting::Jailed(cell, names), opened));
                 }
-                Err(fault) if jail == Jail::Require => return Err(no_jail(&fault)),
-                Err(fault) => {
-                    say(&format!("exeat: NOT JAILED, {fault}"));
-                    return fall_back(command, opened.address(), &variables).map(|it| (it, opened));
-                }
+                Err(fault) => match (jail, fault.cause()) {
+                    (Jail::Auto, Cause::System) => {
+                        say(&format!("exeat: NOT JAILED, {fault}"));
+                        let waiting = fall_back(command, opened.address(), &variables)?;
+                        return Ok((waiting, opened));
+                    }
+                    // Whoever can put something in the way must not be rid of the jail by that.
+                    (Jail::Auto, Cause::Obstacle) => {
+                        say("exeat: something is in the way; `--jail off` does without a jail");
+                        return Err(no_jail(&fault));
+                    }
+                    (Jail::Require | Jail::Off, _) => return Err(no_jail(&fault)),
+                },
             }
         }
         Jail::Off => {}

@@ -54,13 +54,13 @@ impl Cell {
                     .ok_or(io::ErrorKind::InvalidData)
                     .map_err(|e| cannot(e.into()))?;
                 let captured = match (sockets.next(), sockets.next()) {
-                    (Some(tcp), Some(dns)) => Ok((TcpListener::from(tcp), UdpSocket::from(dns))),
-                    (_, _) => Err(Fault::told(&missing)),
+                    (Some(tcp), Some(dns)) => Some((TcpListener::from(tcp), UdpSocket::from(dns))),
+                    (_, _) => None,
                 };
-                let within = Within { http: TcpListener::from(http), captured };
+                let within = Within { http: TcpListener::from(http), captured, missing };
                 Ok((Self { child, control }, within))
             }
-            Word::Failed(why) => Err(Fault::told(&why)),
+            Word::Failed(why) => Err(why),
             Word::Begin(_) => Err(cannot(io::ErrorKind::InvalidData.into())),
         }
     }

@@ -17,19 +17,22 @@ use rustix::net::{
     sockopt::{Timeout, set_socket_timeout, socket_type},
 };
 
+use super::{Cause, Fault};
+
 /// What is said.
 #[derive(Debug)]
 pub(super) enum Word {
-    /// From inside: the wall stands, and these sockets are within; what is not there, and why.
-    Ready(Vec<OwnedFd>, Vec<u8>),
+    /// From inside: the wall stands, and these sockets are within; what is missing.
+    Ready(Vec<OwnedFd>, Vec<Fault>),
     /// From inside: it cannot be built.
-    Failed(Vec<u8>),
+    Failed(Fault),
     /// From outside: begin, with this standard input.
     Begin(OwnedFd),
 }
 
 const READY: u8 = b'R';
 const FAILED: u8 = b'F';
+const IMPOSSIBLE: u8 = b'I';
 const BEGIN: u8 = b'B';
 
 /// The longest text that is worth handing over.
@@ -46,13 +49,22 @@ pub(super) fn is_end(socket: impl AsFd) -> bool {
 }
 
 /// From inside: the wall stands.
-pub(super) fn ready(socket: impl AsFd, within: &[BorrowedFd<'_>], missing: &str) -> io::Result<()> {
-    send(socket, READY, missing.as_bytes(), within)
+pub(super) fn ready(
+    socket: impl AsFd,
+    within: &[BorrowedFd<'_>],
+    missing: &[Fault],
+) -> io::Result<()> {
+    let lines: Vec<String> = missing.iter().map(Fault::to_string).collect();
+    send(socket, READY, lines.join("\n").as_bytes(), within)
 }
 
 /// From inside: it cannot be built.
-pub(super) fn failed(socket: impl AsFd, why: &str) -> io::Result<()> {
-    send(socket, FAILED, why.as_bytes(), &[])
+pub(super) fn failed(socket: impl AsFd, why: &Fault) -> io::Result<()> {
+    let word = match why.cause() {
+        Cause::System => IMPOSSIBLE,
+        Cause::Obstacle => FAILED,
+    };
+    send(socket, word, why.to_string().as_bytes(), &[])
 }
 
 /// From outside: begin.
@@ -98,8 +110,13 @@ pub(super) fn receive(socket: impl AsFd, patience: Option<Duration>) -> io::Resu
         }
     }
     match buffer.get(..received).and_then(<[u8]>::split_first) {
-        Some((&READY, missing)) => Ok(Word::Ready(descriptors, missing.to_owned())),
-        Some((&FAILED, text)) => Ok(Word::Failed(text.to_owned())),
+        Some((&READY, missing)) => {
+            let lines = missing.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let missing = lines.map(|line| Fault::told(line, Cause::Obstacle)).collect();
+            Ok(Word::Ready(descriptors, missing))
+        }
+        Some((&FAILED, text)) => Ok(Word::Failed(Fault::told(text, Cause::Obstacle))),
+        Some((&IMPOSSIBLE, text)) => Ok(Word::Failed(Fault::told(text, Cause::System))),
         Some((&BEGIN, _)) => {
             descriptors.pop().map(Word::Begin).ok_or_else(|| io::ErrorKind::InvalidData.into())
         }

@@ -4,51 +4,73 @@
 //! are: nobody inside can take them away.
 
 use std::{
+    collections::BTreeMap,
     ffi::CStr,
     fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount,
+use rustix::{
+    io::Errno,
+    mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount},
 };
 
 use super::{
     Fault,
+    namespaces::refused,
     sockets::{Places, is_socket},
 };
 
 /// Directories in which a user works, whatever else they hold.
 const NEVER_COVERED: &[&str] = &["/", "/tmp", "/var/tmp"];
 
+/// A directory with more sockets is covered as a whole, whatever else it holds.
+const MANY: usize = 1_000;
+
+/// Each is a mount: the kernel has room for 100,000 (sysctl fs.mount-max), and needs time for them.
+const MAX_SINGLE: usize = 10_000;
+
 /// Covers all of it, or says what cannot be covered.
 pub(super) fn hide(places: &Places) -> Result<(), Fault> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(|error| Fault::new("cannot separate the jail's mounts", error, ""))?;
+        .map_err(|error| refused("cannot separate the jail's mounts", &error.into()))?;
     let cannot = |path: &Path, error: io::Error| {
         Fault::new(&format!("cannot hide {}", path.display()), error, "")
     };
-    let mut directories: Vec<PathBuf> = places.directories.iter().cloned().collect();
-    for socket in &places.sockets {
-        match socket.parent().filter(|parent| is_for_sockets(parent)) {
-            Some(parent) if !directories.iter().any(|known| known == parent) => {
-                directories.push(parent.to_owned());
-            }
-            Some(_) | None => {}
-        }
+    let mut in_directory = BTreeMap::<&Path, usize>::new();
+    for parent in places.sockets.iter().filter_map(|socket| socket.parent()) {
+        *in_directory.entry(parent).or_default() += 1;
+    }
+    let mut directories = places.directories.clone();
+    let for_sockets = in_directory.iter().filter(|(directory, sockets)| {
+        !is_for_users(directory) && (**sockets > MANY || holds_only_sockets(directory))
+    });
+    directories.extend(for_sockets.map(|(directory, _)| directory.to_path_buf()));
+    let single = |socket: &&PathBuf| socket.parent().is_none_or(|it| !directories.contains(it));
+    let single: Vec<&PathBuf> = places.sockets.iter().filter(single).collect();
+    if single.len() > MAX_SINGLE {
+        let (place, count) = in_directory.iter().max_by_key(|(_, count)| **count).unzip();
+        return Err(Fault::new(
+            "too many unix sockets to hide",
+            format_args!("{} of {}", count.unwrap_or(&0), single.len()),
+            &format!("remove them from {}", place.copied().unwrap_or(Path::new("/")).display()),
+        ));
     }
     if rustix::process::geteuid().is_root() {
         keep_settings().map_err(|error| cannot(Path::new(SETTINGS), error))?;
     }
     // What is below others comes later, and may be gone by then.
-    directories.sort();
     for directory in &directories {
         cover_directory(directory).map_err(|error| cannot(directory, error))?;
     }
-    for socket in places.sockets.iter().filter(|socket| is_socket(socket)) {
+    for socket in single.into_iter().filter(|socket| is_socket(socket)) {
         // Nothing that can be connected to.
-        mount_bind("/dev/null", socket).map_err(|error| cannot(socket, error.into()))?;
+        match mount_bind("/dev/null", socket) {
+            // Removed meanwhile.
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(cannot(socket, error.into())),
+        }
     }
     Ok(())
 }
@@ -70,7 +92,10 @@ const SETTINGS: &str = "/proc/sys";
 
 /// Makes programs ask the jail's own DNS: another file in the place of resolv.conf(5).
 pub(super) fn own_resolver() -> Result<(), Fault> {
-    let cannot = |error| Fault::new(&format!("cannot replace {RESOLVER}"), error, "");
+    let cannot = |error| {
+        let what = "programs that know no proxy get no connection, cannot replace";
+        Fault::new(&format!("{what} {RESOLVER}"), error, "")
+    };
     let text = "# Written by exeat: every name gets an address that stands for it.\n\
         nameserver 127.0.0.1\n";
     // What it led to may be covered by now.
@@ -92,13 +117,16 @@ pub(super) fn own_resolver() -> Result<(), Fault> {
 
 const RESOLVER: &str = "/etc/resolv.conf";
 
-/// Whether a directory holds nothing but sockets: those that come later are hidden too.
-fn is_for_sockets(directory: &Path) -> bool {
-    let is_home = std::env::home_dir().is_some_and(|home| home == directory);
+/// Whether somebody works in a directory or below it.
+pub(super) fn is_for_users(directory: &Path) -> bool {
+    let is_home = std::env::home_dir()
+        .is_some_and(|home| fs::canonicalize(home).is_ok_and(|home| home.starts_with(directory)));
     let is_workplace = std::env::current_dir().is_ok_and(|place| place.starts_with(directory));
-    if is_home || is_workplace || NEVER_COVERED.iter().any(|place| Path::new(place) == directory) {
-        return false;
-    }
+    is_home || is_workplace || NEVER_COVERED.iter().any(|place| Path::new(place) == directory)
+}
+
+/// Whether a directory holds nothing but sockets: those that come later are hidden too.
+fn holds_only_sockets(directory: &Path) -> bool {
     fs::read_dir(directory).is_ok_and(|mut entries| {
         entries.all(|entry| entry.is_ok_and(|entry| is_socket(&entry.path())))
     })

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    CELL, Fault, Within,
+    CELL, Cause, Fault, Within,
     handover::{self, Word},
     hide, namespaces, netlink, redirect, sockets,
 };
@@ -30,17 +30,17 @@ pub fn enter() -> Result<(), Fault> {
     let within = match build() {
         Ok(within) => within,
         Err(fault) => {
-            handover::failed(&control, &fault.to_string()).ok();
+            handover::failed(&control, &fault).ok();
             return Err(fault);
         }
     };
     let cut_off = |error: io::Error| Fault::new("the jail was given up", error, "");
-    let Within { http, captured } = within;
-    let told = match &captured {
-        Ok((tcp, dns)) => handover::ready(&control, &[http.as_fd(), tcp.as_fd(), dns.as_fd()], ""),
-        Err(fault) => handover::ready(&control, &[http.as_fd()], &fault.to_string()),
-    };
-    told.map_err(cut_off)?;
+    let Within { http, captured, missing } = within;
+    let mut sockets = vec![http.as_fd()];
+    if let Some((tcp, dns)) = &captured {
+        sockets.extend([tcp.as_fd(), dns.as_fd()]);
+    }
+    handover::ready(&control, &sockets, &missing).map_err(cut_off)?;
     drop((http, captured));
     // As long as whoever started it likes: if that ends, so does this.
     match handover::receive(&control, None).map_err(cut_off)? {
@@ -71,7 +71,8 @@ fn build() -> Result<Within, Fault> {
     let cannot = |error| Fault::new("cannot listen in the jail", error, "");
     let http = TcpListener::bind(CELL).map_err(cannot)?;
     hide::hide(&places)?;
-    let captured = capture();
+    let mut missing = Vec::new();
+    let captured = capture().map_err(|fault| missing.push(fault)).ok();
     // Anew: the directory that this process is in may lie under what now covers it.
     std::env::set_current_dir(&workplace).map_err(|error| {
         let place = workplace.display();
@@ -81,14 +82,18 @@ fn build() -> Result<Within, Fault> {
             "it is hidden in the jail; change to another directory",
         )
     })?;
-    give_up_privileges().map_err(|error| Fault::new("cannot give up capabilities", error, ""))?;
-    close_ways_around().map_err(|error| Fault::new("cannot forbid system calls", error, ""))?;
-    Ok(Within { http, captured })
+    // No obstacle that anybody could make: a kernel or a processor without the means.
+    let lacks = |what, error| Fault::new(what, error, "").because(Cause::System);
+    give_up_privileges().map_err(|error| lacks("cannot give up capabilities", error))?;
+    close_ways_around().map_err(|error| lacks("cannot forbid system calls", error))?;
+    Ok(Within { http, captured, missing })
 }
 
 /// Has connections to other hosts, and questions about names, arrive at sockets.
 fn capture() -> Result<(TcpListener, UdpSocket), Fault> {
-    let cannot = |error| Fault::new("cannot capture connections", error, "");
+    let cannot = |error| {
+        Fault::new("programs that know no proxy get no connection, cannot capture them", error, "")
+    };
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, redirect::PORT)).map_err(cannot)?;
     let dns = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).map_err(cannot)?;
     hide::own_resolver()?;

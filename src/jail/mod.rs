@@ -38,7 +38,7 @@ pub use cell::Cell;
 pub use child::{Signals, exit_code, wait};
 pub use descriptors::Descriptors;
 pub use dial::dial;
-pub use fault::Fault;
+pub use fault::{Cause, Fault};
 #[cfg(target_os = "linux")]
 pub use inside::{enter, restrict_to};
 pub use names::Names;
@@ -51,9 +51,11 @@ pub use variables::{Loopback, Variable, quote, variables};
 pub struct Within {
     /// For its clients.
     pub http: TcpListener,
-    /// For connections that were meant for other hosts, and for questions about names; or why
-    /// there is none, and they come to nothing.
-    pub captured: Result<(TcpListener, UdpSocket), Fault>,
+    /// For connections that were meant for other hosts, and for questions about names. Without,
+    /// they come to nothing.
+    pub captured: Option<(TcpListener, UdpSocket)>,
+    /// What the jail lacks.
+    pub missing: Vec<Fault>,
 }
 
 /// Where the proxy is in a jail. The network is new: the port is free.

@@ -10,7 +10,7 @@ use rustix::{
     },
 };
 
-use super::Fault;
+use super::{Fault, namespaces::refused};
 
 /// For routes and interfaces; the default protocol.
 pub(super) const ROUTE: Option<Protocol> = None;
@@ -30,8 +30,7 @@ pub(super) const LOOPBACK: i32 = 1;
 /// Brings loopback up, in the namespace of this process.
 pub(super) fn loopback_up() -> Result<(), Fault> {
     let up = message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, &link_up(LOOPBACK));
-    exchange(ROUTE, &up)
-        .map_err(|error| Fault::new("cannot bring the jail's loopback up", error, ""))
+    exchange(ROUTE, &up).map_err(|error| refused("cannot bring the jail's loopback up", &error))
 }
 
 /// A `struct ifinfomsg` that sets one flag.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use tokio::process::Child;
 
-use super::{Fault, Variable, Within};
+use super::{Cause, Fault, Variable, Within};
 
 /// A jail; there is none.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ impl Cell {
     ///
     /// Always.
     pub fn build(_: &[&str], _: &[OsString], _: Vec<Variable>) -> Result<(Self, Within), Fault> {
-        Err(Fault::new("cannot make a jail", "only Linux has one", ""))
+        Err(Fault::new("cannot make a jail", "only Linux has one", "").because(Cause::System))
     }
 
     /// There is nothing to open.

@@ -32,10 +32,13 @@ pub(super) fn redirect() -> Result<(), Fault> {
             Fault::new(what, error, "the kernel needs nf_tables with nft_redir")
         }
     };
-    exchange(NETFILTER, &rules()).map_err(cannot("cannot redirect connections"))?;
+    exchange(NETFILTER, &rules())
+        .map_err(cannot("programs that know no proxy get no connection, cannot redirect them"))?;
     let route =
         message(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE, &everything_local());
-    exchange(ROUTE, &route).map_err(cannot("cannot lead connections to the jail's loopback"))
+    exchange(ROUTE, &route).map_err(cannot(
+        "programs that know no proxy get no connection, cannot lead them to loopback",
+    ))
 }
 
 /// `ip route add local default dev lo`: a `struct rtmsg` of table local, scope host, type local.

@@ -24,25 +24,25 @@ use super::{
 use crate::support::signal;
 
 /// The number of `nobody`, who owns nothing.
-const NOBODY: u32 = 65_534;
+pub(super) const NOBODY: u32 = 65_534;
 
 /// Whose programs are run.
 #[derive(Debug, Clone, Copy)]
-enum User {
+pub(super) enum User {
     /// Whoever runs the tests.
     Own,
     Nobody,
 }
 
 /// A launch whose programs are jailed.
-struct Jail {
-    launch: Launch,
+pub(super) struct Jail {
+    pub(super) launch: Launch,
     user: User,
-    exeat: PathBuf,
+    pub(super) exeat: PathBuf,
 }
 
 /// Those that this process can be.
-fn users() -> Vec<User> {
+pub(super) fn users() -> Vec<User> {
     match rustix::process::geteuid().is_root() {
         true => vec![User::Own, User::Nobody],
         false => vec![User::Own],
@@ -51,7 +51,7 @@ fn users() -> Vec<User> {
 
 impl Jail {
     /// None where there cannot be one.
-    async fn set(user: User) -> Option<Self> {
+    pub(super) async fn set(user: User) -> Option<Self> {
         let launch = Launch::set().await;
         fs::set_permissions(launch.files.path(), Permissions::from_mode(0o755)).unwrap();
         let mut jail = Self { launch, user, exeat: EXEAT.into() };
@@ -71,7 +71,7 @@ impl Jail {
         Some(jail)
     }
 
-    fn bare(&self, program: &Path) -> Command {
+    pub(super) fn bare(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
         command.env("HOME", self.launch.files.path()).current_dir(self.launch.files.path());
@@ -84,21 +84,21 @@ impl Jail {
         command
     }
 
-    fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         let mut command = self.bare(&self.exeat);
         command.args(["run", "--requirements", "requirements.toml", "--settings", "exeat.toml"]);
         command.args(["--jail", "require"]).env("EXEAT", &self.exeat);
         command
     }
 
-    fn script(&self, script: &str) -> Command {
+    pub(super) fn script(&self, script: &str) -> Command {
         let mut command = self.command();
         command.args(["--", "sh", "-c", script]);
         command
     }
 
     /// A Python program, and what it prints, as JSON.
-    async fn python(&self, program: &str) -> Value {
+    pub(super) async fn python(&self, program: &str) -> Value {
         fs::write(self.launch.path("program.py"), program).unwrap();
         let finished = run(self.script("exec python3 program.py")).await;
         serde_json::from_str(&finished.text())

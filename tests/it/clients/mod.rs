@@ -9,6 +9,8 @@ mod curl;
 mod git;
 #[cfg(target_os = "linux")]
 mod jailed;
+#[cfg(target_os = "linux")]
+mod jailed_attacks;
 #[cfg(unix)]
 mod launched;
 mod openssl;
