@@ -16,11 +16,7 @@ use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount},
 };
 
-use super::{
-    Fault,
-    namespaces::refused,
-    sockets::{Places, is_socket},
-};
+use super::{Fault, namespaces::refused, search::is_socket, sockets::Places};
 
 /// Directories in which a user works, whatever else they hold.
 const NEVER_COVERED: &[&str] = &["/", "/tmp", "/var/tmp"];
@@ -54,7 +50,10 @@ pub(super) fn hide(places: &Places) -> Result<(), Fault> {
         return Err(Fault::new(
             "too many unix sockets to hide",
             format_args!("{} of {}", count.unwrap_or(&0), single.len()),
-            &format!("remove them from {}", place.copied().unwrap_or(Path::new("/")).display()),
+            &format!(
+                "remove them from {}",
+                place.copied().unwrap_or_else(|| Path::new("/")).display()
+            ),
         ));
     }
     if rustix::process::geteuid().is_root() {
@@ -134,13 +133,8 @@ fn holds_only_sockets(directory: &Path) -> bool {
 
 /// An empty directory in its place, but for links: NixOS has its programs behind one in `/run`.
 fn cover_directory(directory: &Path) -> io::Result<()> {
-    let found = match fs::symlink_metadata(directory) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    // A link leads to a directory that is covered, or to one that is not for sockets.
-    if !found.is_dir() {
+    // It was below one that is covered, or is gone.
+    if !directory.is_dir() {
         return Ok(());
     }
     let links: Vec<(PathBuf, PathBuf)> = fs::read_dir(directory)

@@ -65,13 +65,13 @@ fn build() -> Result<Within, Fault> {
     no_foreign_descriptors()?;
     let workplace = std::env::current_dir()
         .map_err(|error| Fault::new("cannot tell the working directory", error, ""))?;
-    let places = sockets::find();
+    let mut places = sockets::find();
     namespaces::separate()?;
     netlink::loopback_up()?;
     let cannot = |error| Fault::new("cannot listen in the jail", error, "");
     let http = TcpListener::bind(CELL).map_err(cannot)?;
     hide::hide(&places)?;
-    let mut missing = Vec::new();
+    let mut missing = std::mem::take(&mut places.missing);
     let captured = capture().map_err(|fault| missing.push(fault)).ok();
     // Anew: the directory that this process is in may lie under what now covers it.
     std::env::set_current_dir(&workplace).map_err(|error| {

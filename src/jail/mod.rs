@@ -7,6 +7,8 @@
 //! sockets of the machine, which cross network namespaces, are covered. Nothing here decides who may
 //! go where, and nothing here starts a proxy: that is `proxy`'s and `app`'s.
 
+#[cfg(target_os = "linux")]
+mod bound;
 #[cfg_attr(not(target_os = "linux"), path = "no_cell.rs")]
 mod cell;
 mod child;
@@ -19,6 +21,8 @@ mod handover;
 mod hide;
 #[cfg(target_os = "linux")]
 mod inside;
+#[cfg(target_os = "linux")]
+mod mounts;
 mod names;
 #[cfg(target_os = "linux")]
 mod namespaces;
@@ -27,6 +31,8 @@ mod netlink;
 mod probes;
 #[cfg(target_os = "linux")]
 mod redirect;
+#[cfg(target_os = "linux")]
+mod search;
 #[cfg(target_os = "linux")]
 mod sockets;
 mod tunnel;

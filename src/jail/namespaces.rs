@@ -52,11 +52,11 @@ pub(super) fn separate() -> Result<(), Fault> {
 /// What comes with namespaces is not to be had: they are forbidden, or too many are in use, which a
 /// program can bring about.
 pub(super) fn refused(what: &str, error: &io::Error) -> Fault {
-    let is_none = |kind: &&str| {
+    let is_none = |kind: &str| {
         let limit = fs::read_to_string(format!("/proc/sys/user/max_{kind}_namespaces"));
         limit.is_ok_and(|limit| limit.trim() == "0")
     };
-    let cause = match LIMITS.iter().any(|kind| is_none(&kind)) {
+    let cause = match LIMITS.iter().any(|kind| is_none(kind)) {
         true => Cause::System,
         false => Cause::of(error),
     };

@@ -1,12 +1,13 @@
-//! Messages to the kernel about the network of the jail (netlink(7), rtnetlink(7)).
+//! Messages to the kernel about networks and sockets (netlink(7), rtnetlink(7), `sock_diag(7)`).
 
-use std::{io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd, time::Duration};
 
 use rustix::{
     io::Errno,
     net::{
         AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv,
         send, socket_with,
+        sockopt::{Timeout, set_socket_timeout},
     },
 };
 
@@ -21,8 +22,16 @@ pub(super) const NLM_F_REQUEST: u16 = 0x1;
 pub(super) const NLM_F_ACK: u16 = 0x4;
 pub(super) const NLM_F_CREATE: u16 = 0x400;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const RTM_NEWLINK: u16 = 16;
 const IFF_UP: u32 = 1;
+
+/// For each part of a long answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The kernel sends no larger parts (NLMSG_GOODSIZE in linux/netlink.h is at most two pages, of up to
+/// 64 KiB).
+const MAX_ANSWER: usize = 128 << 10;
 
 /// The first interface of every network namespace is its loopback.
 pub(super) const LOOPBACK: i32 = 1;
@@ -66,6 +75,40 @@ pub(super) fn exchange(protocol: Option<Protocol>, messages: &[u8]) -> io::Resul
         Some(0) => Ok(()),
         Some(number) => Err(Errno::from_raw_os_error(number.saturating_neg()).into()),
         None => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Sends a question about sockets of which the answer is many messages, and hears the body of each.
+pub(super) fn dump(question: &[u8], mut hear: impl FnMut(&[u8])) -> io::Result<()> {
+    let socket: OwnedFd = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(netlink::SOCK_DIAG),
+    )?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+    send(&socket, question, SendFlags::empty())?;
+    let mut buffer = vec![0; MAX_ANSWER];
+    loop {
+        let (read, _) = recv(&socket, buffer.as_mut_slice(), RecvFlags::empty())?;
+        let mut rest = buffer.get(..read).unwrap_or_default();
+        if rest.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        while let Some(length) = rest.first_chunk().copied().map(u32::from_ne_bytes) {
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            let whole = rest.get(..length).ok_or(io::ErrorKind::InvalidData)?;
+            match whole.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes) {
+                Some(NLMSG_DONE) => return Ok(()),
+                Some(NLMSG_ERROR) => {
+                    let number = error_of(whole).ok_or(io::ErrorKind::InvalidData)?;
+                    return Err(Errno::from_raw_os_error(number.saturating_neg()).into());
+                }
+                Some(_) => hear(whole.get(16..).unwrap_or_default()),
+                None => return Err(io::ErrorKind::InvalidData.into()),
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
     }
 }
 

@@ -3,12 +3,37 @@
 //!
 //! Skipped by name where the kernel lets nobody make user namespaces.
 
-use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs::Permissions,
+    io::{BufRead as _, BufReader},
+    os::unix::{fs::PermissionsExt as _, net::UnixListener},
+    process::Child,
+};
 
 use super::{
     jailed::{Jail, User, users},
     *,
 };
+
+/// A program outside that says `ready`, and runs until it is dropped.
+struct Outside(Child);
+
+impl Outside {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n");
+        Self(child)
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
 
 /// Without `--jail`, which is then `auto`.
 fn by_default(jail: &Jail, program: &[&str]) -> Command {
@@ -58,4 +83,185 @@ async fn namespaces_that_are_all_in_use_are_no_reason_either() {
     let finished = run(command).await;
     assert_eq!((finished.code, finished.text().as_str()), (Some(69), ""), "{}", finished.stderr);
     assert!(finished.stderr.contains("no jail, cannot make namespaces"), "{}", finished.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_sockets_is_hidden() {
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        let flood = jail.launch.path("flood");
+        fs::create_dir(&flood).unwrap();
+        for number in 0..6_000 {
+            drop(UnixListener::bind(flood.join(number.to_string())).unwrap());
+        }
+        fs::write(flood.join("plain"), "").unwrap();
+        let finished = run(jail.script("find flood -type s | wc -l; echo jailed")).await;
+        assert_eq!(finished.text(), "0\njailed\n", "{user:?} {}", finished.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_by_another_name_are_out_of_reach() {
+    if !python_installed().await {
+        return;
+    }
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        // Too deep to be found without being asked for.
+        let deep = jail.launch.path("a/b/c/d/e");
+        let runtime = jail.launch.path("runtime");
+        for directory in [&deep, &deep.join("runtime"), &jail.launch.path("other")] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        std::os::unix::fs::symlink(deep.join("runtime"), &runtime).unwrap();
+        let program = format!(
+            r#"
+import os, socket
+held = []
+def bind(path):
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(path)
+    s.listen()
+    os.chmod(path, 0o777)
+    held.append(s)
+os.chdir({deep:?})
+bind("relative")
+bind({deep:?} + "/linked.RANDOM")
+os.link("linked.RANDOM", "linked")
+os.unlink("linked.RANDOM")
+bind({deep:?} + "/before")
+os.rename("before", "renamed")
+bind({deep:?} + "/twice")
+os.link("twice", {other:?})
+bind({deep:?} + "/new\nline")
+bind({runtime:?} + "/bus")
+try:
+    os.symlink({deep:?}, {run:?})
+    bind({run:?} + "/by-link")
+except OSError:
+    pass
+print("ready", flush=True)
+input()
+"#,
+            deep = deep.display().to_string(),
+            runtime = runtime.display().to_string(),
+            other = jail.launch.path("other/name").display().to_string(),
+            run = format!("/run/exeat-test-{}-{user:?}", std::process::id()),
+        );
+        let mut command = Command::new("python3");
+        command.args(["-c", &program]);
+        let outside = Outside::start(command);
+        let all = ["relative", "linked", "renamed", "twice", "new\nline", "runtime/bus", "by-link"];
+        let mut paths: Vec<PathBuf> = all.iter().map(|name| deep.join(name)).collect();
+        paths.extend([jail.launch.path("other/name"), runtime.join("bus")]);
+        let program = format!(
+            r#"
+import json, socket
+def attempt(path):
+    try:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(path)
+        return True
+    except OSError:
+        return False
+print(json.dumps([path for path in {paths:?} if attempt(path)]))
+"#
+        );
+        fs::write(jail.launch.path("program.py"), &program).unwrap();
+        let mut command = jail.command();
+        command.args(["--", "python3", "program.py"]).env("XDG_RUNTIME_DIR", &runtime);
+        let finished = run(command).await;
+        let link = format!("/run/exeat-test-{}-{user:?}", std::process::id());
+        let is_by_link = fs::remove_file(link).is_ok();
+        assert_eq!(finished.text(), "[]\n", "{user:?} {}", finished.stderr);
+        // Outside they can be reached.
+        for path in &paths {
+            let is_there = is_by_link || !path.ends_with("by-link");
+            let reached = std::os::unix::net::UnixStream::connect(path).is_ok();
+            assert_eq!(reached, is_there, "{}", path.display());
+        }
+        drop(outside);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_cannot_be_found_is_named() {
+    if !python_installed().await {
+        return;
+    }
+    let Some(jail) = Jail::set(User::Own).await else { return };
+    if !works(&["unshare", "--user", "--map-root-user", "--net", "true"]).await {
+        skip("unshare makes no user namespace");
+        return;
+    }
+    // Moved to where nobody looks; in a network of its own, so that no other test meets it.
+    let (from, to) = (jail.launch.path("1/2/3/4/5/6"), jail.launch.path("9/8/7/6/5/4"));
+    for directory in [&from, &to] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    let program = format!(
+        r#"
+import fcntl, os, socket, struct, subprocess
+with socket.socket() as up:
+    fcntl.ioctl(up, 0x8914, struct.pack("16sh14x", b"lo", 1))
+s = socket.socket(socket.AF_UNIX)
+s.bind({from:?} + "/agent")
+s.listen()
+os.rename({from:?} + "/agent", {to:?} + "/agent")
+for mode in "require", "auto":
+    run = [{exeat:?}, "run", "--jail", mode, "--preset", "agent", "--", "echo", "ran"]
+    ended = subprocess.run(run, capture_output=True, text=True)
+    print(ended.returncode, ended.stdout.strip(), ended.stderr)
+"#,
+        from = from.display().to_string(),
+        to = to.display().to_string(),
+        exeat = jail.exeat.display().to_string(),
+    );
+    let mut command = jail.bare(Path::new("unshare"));
+    command.args(["--user", "--map-root-user", "--net", "python3", "-c", &program]);
+    let finished = run(command).await.succeeded();
+    let text = finished.text();
+    let names = format!("{}/agent", from.display());
+    assert!(text.starts_with("69  exeat: no jail, "), "{text}");
+    assert!(text.contains("\n0 ran exeat: jailed, but "), "{text}");
+    assert_eq!(text.matches(&names).count(), 2, "{text}");
+}
+
+/// `exeat run` as root of a mount namespace, after a script.
+fn after(jail: &Jail, script: &str, program: &str) -> Command {
+    let mut command = jail.bare(Path::new("unshare"));
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let exeat = jail.exeat.display();
+    command.args(["--mount", "sh", "-c"]).arg(format!(
+        "set -e; {script}; exec '{exeat}' run --jail require --preset agent -- sh -c '{program}'"
+    ));
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_is_hidden_wherever_it_is_mounted() {
+    if !python_installed().await {
+        return;
+    }
+    let Some(jail) = Jail::set(User::Own).await else { return };
+    if !works(&["unshare", "--user", "--map-root-user", "--mount", "true"]).await {
+        skip("unshare makes no user namespace");
+        return;
+    }
+    let program = "import socket, sys\n\
+        for path in sys.argv[1:]:\n  \
+            with socket.socket(socket.AF_UNIX) as s:\n    \
+                print(path, s.connect_ex(path) == 0)\n";
+    fs::write(jail.launch.path("program.py"), program).unwrap();
+    fs::create_dir_all(jail.launch.path("1/2/3/4/5")).unwrap();
+    fs::create_dir(jail.launch.path("again")).unwrap();
+    let listener = UnixListener::bind(jail.launch.path("1/2/3/4/5/agent")).unwrap();
+    let script = "mount --bind 1/2/3 again; python3 program.py again/4/5/agent";
+    let program = "python3 program.py 1/2/3/4/5/agent again/4/5/agent";
+    let finished = run(after(&jail, script, program)).await;
+    let expected = "again/4/5/agent True\n1/2/3/4/5/agent False\nagain/4/5/agent False\n";
+    assert_eq!(finished.text(), expected, "{}", finished.stderr);
+    drop(listener);
 }
