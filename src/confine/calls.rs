@@ -49,14 +49,17 @@ pub(super) fn filter(refused: impl Fn(i32) + Send + 'static) -> Result<String, S
 
 /// Leaves this thread, and what it becomes, only kinds of sockets that belong to its network
 /// namespace, or to paths: `AF_VSOCK`, to give one, reaches the machine that a virtual one runs on.
-/// And what is typed into the terminal, others would run.
+/// And what is typed into the terminal, others would run; a limit can end a process of theirs.
 pub(super) fn close_ways_around() -> Result<(), String> {
-    refuse(OTHER_FAMILIES, TYPING)
+    refuse(OTHER_FAMILIES, &[TYPING, LIMITS_OF_OTHERS].concat())
 }
 
 /// The same, and of the internet's protocols only TCP, opened in the one way that Landlock sees.
 pub(super) fn only_tcp() -> Result<(), String> {
-    refuse(&[OTHER_FAMILIES, OTHER_PROTOCOLS].concat(), &[TYPING, FAST_OPEN].concat())
+    refuse(
+        &[OTHER_FAMILIES, OTHER_PROTOCOLS].concat(),
+        &[TYPING, LIMITS_OF_OTHERS, FAST_OPEN].concat(),
+    )
 }
 
 /// Puts filters in force for this thread and what it becomes: these sockets are of no known family,
@@ -207,6 +210,10 @@ const TYPING: &[(i64, &[Argument])] = &[
     (libc::SYS_ioctl, &[Argument::Is(1, TIOCSTI)]),
     (libc::SYS_ioctl, &[Argument::Is(1, TIOCLINUX)]),
 ];
+
+/// Reading them too: whether they are written, a pointer says.
+const LIMITS_OF_OTHERS: &[(i64, &[Argument])] =
+    &[(libc::SYS_prlimit64, &[Argument::Differs(0, 0)])];
 
 /// Forbidden with some arguments: all conditions of a line together.
 const SOMETIMES: &[(i64, &[Argument])] = &[

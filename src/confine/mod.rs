@@ -17,6 +17,8 @@ mod ports;
 #[cfg(target_os = "linux")]
 mod privileges;
 #[cfg(target_os = "linux")]
+mod scope;
+#[cfg(target_os = "linux")]
 #[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
 mod trap;
 
@@ -72,8 +74,21 @@ pub fn give_up_privileges() -> Result<(), String> {
     privileges::none_can_be_had()
 }
 
+/// Keeps signals of the calling thread, and of what it becomes, to what it starts, where the kernel
+/// knows how (Linux 6.12): processes outside belong to the same user. To be called after
+/// [`give_up_privileges`].
+///
+/// # Errors
+///
+/// The kernel knows how, and refuses.
+#[cfg(target_os = "linux")]
+pub fn keep_signals_within() -> Result<(), String> {
+    scope::restrict()
+}
+
 /// Leaves the calling thread, and what it becomes, only sockets that a network namespace holds, or
-/// paths, and no way to type into its terminal. To be called after [`give_up_privileges`].
+/// paths, no way to type into its terminal, and no limits but its own to change. To be called after
+/// [`give_up_privileges`].
 ///
 /// # Errors
 ///

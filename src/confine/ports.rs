@@ -18,12 +18,12 @@ pub(super) fn can_restrict() -> Result<(), String> {
     rules().map(drop).map_err(|error| error.to_string())
 }
 
-/// Ports are needed; abstract unix sockets outside are closed where the kernel knows how.
+/// Ports are needed; signals and abstract unix sockets do not leave where the kernel knows how.
 fn rules() -> Result<RulesetCreated, RulesetError> {
     Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessNet::ConnectTcp)?
         .set_compatibility(CompatLevel::BestEffort)
-        .scope(Scope::from_all(ABI::V6) & Scope::AbstractUnixSocket)?
+        .scope(Scope::from_all(ABI::V6))?
         .create()
 }

@@ -14,7 +14,7 @@ use super::{
     handover::{self, Word},
     hide, namespaces, netlink, redirect, sockets,
 };
-use crate::confine::{close_ways_around, give_up_privileges, only_connect_to};
+use crate::confine::{close_ways_around, give_up_privileges, keep_signals_within, only_connect_to};
 
 /// Builds the jail, hands out the socket that listens in it, and waits for leave to go on. Then the
 /// standard input is the real one.
@@ -85,6 +85,7 @@ fn build() -> Result<Within, Fault> {
     // No obstacle that anybody could make: a kernel or a processor without the means.
     let lacks = |what, error| Fault::new(what, error, "").because(Cause::System);
     give_up_privileges().map_err(|error| lacks("cannot give up capabilities", error))?;
+    keep_signals_within().map_err(|error| Fault::new("cannot keep signals within", error, ""))?;
     close_ways_around().map_err(|error| lacks("cannot forbid system calls", error))?;
     Ok(Within { http, captured, missing })
 }

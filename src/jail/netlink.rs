@@ -29,7 +29,7 @@ const IFF_UP: u32 = 1;
 /// For each part of a long answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The kernel sends no larger parts (NLMSG_GOODSIZE in linux/netlink.h is at most two pages, of up to
+/// The kernel sends no larger parts (`NLMSG_GOODSIZE` in linux/netlink.h is at most two pages, of up to
 /// 64 KiB).
 const MAX_ANSWER: usize = 128 << 10;
 

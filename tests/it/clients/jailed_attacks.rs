@@ -227,6 +227,53 @@ for mode in "require", "auto":
     assert_eq!(text.matches(&names).count(), 2, "{text}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_stay_within() {
+    if !python_installed().await {
+        return;
+    }
+    if !scopes_signals() {
+        skip_optional("this kernel does not scope signals");
+        return;
+    }
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        let mut command = jail.bare(Path::new("sh"));
+        command.args(["-c", "echo ready; read wait"]);
+        let outside = Outside::start(command);
+        let program = r#"
+import errno, json, os, resource, signal, subprocess
+def attempt(action, *arguments):
+    try:
+        action(*arguments)
+        return "done"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+own = subprocess.Popen(["sleep", "1000"])
+print(json.dumps({
+    "outside": attempt(os.kill, PID, 0), "proxy": attempt(os.kill, os.getppid(), 0),
+    "limits": attempt(resource.prlimit, PID, resource.RLIMIT_CORE, (0, 0)),
+    "own limits": attempt(resource.prlimit, 0, resource.RLIMIT_CORE, (0, 0)),
+    "own": attempt(own.terminate), "ended": own.wait(),
+}))
+"#;
+        let found = jail.python(&program.replace("PID", &outside.0.id().to_string())).await;
+        let expected = json!({
+            "outside": "EPERM", "proxy": "EPERM", "limits": "EPERM",
+            "own limits": "done", "own": "done", "ended": -15,
+        });
+        assert_eq!(found, expected, "{user:?}");
+    }
+}
+
+/// Whether Landlock has what it takes (ABI 6).
+pub(super) fn scopes_signals() -> bool {
+    use landlock::{ABI, Access as _, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
+
+    let scopes = landlock::Scope::from_all(ABI::V6);
+    Ruleset::default().set_compatibility(CompatLevel::HardRequirement).scope(scopes).is_ok()
+}
+
 /// `exeat run` as root of a mount namespace, after a script.
 fn after(jail: &Jail, script: &str, program: &str) -> Command {
     let mut command = jail.bare(Path::new("unshare"));
