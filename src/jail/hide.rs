@@ -4,7 +4,7 @@
 //! are: nobody inside can take them away.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::CStr,
     fs, io,
     os::unix::fs::symlink,
@@ -27,8 +27,8 @@ const MANY: usize = 1_000;
 /// Each is a mount: the kernel has room for 100,000 (sysctl fs.mount-max), and needs time for them.
 const MAX_SINGLE: usize = 10_000;
 
-/// Covers all of it, or says what cannot be covered.
-pub(super) fn hide(places: &Places) -> Result<(), Fault> {
+/// Covers all of it, and says which directories that took; or what cannot be covered.
+pub(super) fn hide(places: &Places) -> Result<BTreeSet<PathBuf>, Fault> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|error| refused("cannot separate the jail's mounts", &error.into()))?;
     let cannot = |path: &Path, error: io::Error| {
@@ -71,7 +71,7 @@ pub(super) fn hide(places: &Places) -> Result<(), Fault> {
             Err(error) => return Err(cannot(socket, error.into())),
         }
     }
-    Ok(())
+    Ok(directories)
 }
 
 /// The kernel's settings belong to root, whatever its capabilities: one of them is a program that
@@ -88,33 +88,6 @@ fn keep_settings() -> io::Result<()> {
 }
 
 const SETTINGS: &str = "/proc/sys";
-
-/// Makes programs ask the jail's own DNS: another file in the place of resolv.conf(5).
-pub(super) fn own_resolver() -> Result<(), Fault> {
-    let cannot = |error| {
-        let what = "programs that know no proxy get no connection, cannot replace";
-        Fault::new(&format!("{what} {RESOLVER}"), error, "")
-    };
-    let text = "# Written by exeat: every name gets an address that stands for it.\n\
-        nameserver 127.0.0.1\n";
-    // What it led to may be covered by now.
-    if let Ok(target) = fs::read_link(RESOLVER)
-        && !fs::exists(RESOLVER).unwrap_or(false)
-    {
-        let target = Path::new(RESOLVER).with_file_name("").join(target);
-        let parent = target.parent().unwrap_or_else(|| Path::new("/"));
-        return fs::create_dir_all(parent).and_then(|()| fs::write(&target, text)).map_err(cannot);
-    }
-    // The C library's default is the same.
-    if !fs::exists(RESOLVER).unwrap_or(false) {
-        return Ok(());
-    }
-    let own = "/run/exeat-resolv.conf";
-    fs::write(own, text).map_err(cannot)?;
-    mount_bind(own, RESOLVER).map_err(|error| cannot(error.into()))
-}
-
-const RESOLVER: &str = "/etc/resolv.conf";
 
 /// Whether somebody works in a directory or below it.
 pub(super) fn is_for_users(directory: &Path) -> bool {

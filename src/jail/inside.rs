@@ -4,15 +4,17 @@
 //! socket as standard input until the real one is handed over.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     net::{Ipv4Addr, TcpListener, UdpSocket},
     os::fd::AsFd as _,
+    path::PathBuf,
 };
 
 use super::{
     CELL, Cause, Fault, Within,
     handover::{self, Word},
-    hide, namespaces, netlink, redirect, sockets,
+    hide, namespaces, netlink, redirect, resolver, sockets,
 };
 use crate::confine::{close_ways_around, give_up_privileges, keep_signals_within, only_connect_to};
 
@@ -70,9 +72,9 @@ fn build() -> Result<Within, Fault> {
     netlink::loopback_up()?;
     let cannot = |error| Fault::new("cannot listen in the jail", error, "");
     let http = TcpListener::bind(CELL).map_err(cannot)?;
-    hide::hide(&places)?;
+    let covered = hide::hide(&places)?;
     let mut missing = std::mem::take(&mut places.missing);
-    let captured = capture().map_err(|fault| missing.push(fault)).ok();
+    let captured = capture(&covered).map_err(|fault| missing.push(fault)).ok();
     // Anew: the directory that this process is in may lie under what now covers it.
     std::env::set_current_dir(&workplace).map_err(|error| {
         let place = workplace.display();
@@ -91,13 +93,13 @@ fn build() -> Result<Within, Fault> {
 }
 
 /// Has connections to other hosts, and questions about names, arrive at sockets.
-fn capture() -> Result<(TcpListener, UdpSocket), Fault> {
+fn capture(covered: &BTreeSet<PathBuf>) -> Result<(TcpListener, UdpSocket), Fault> {
     let cannot = |error| {
         Fault::new("programs that know no proxy get no connection, cannot capture them", error, "")
     };
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, redirect::PORT)).map_err(cannot)?;
     let dns = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).map_err(cannot)?;
-    hide::own_resolver()?;
+    resolver::replace(covered)?;
     redirect::redirect()?;
     Ok((tcp, dns))
 }

@@ -32,6 +32,8 @@ mod probes;
 #[cfg(target_os = "linux")]
 mod redirect;
 #[cfg(target_os = "linux")]
+mod resolver;
+#[cfg(target_os = "linux")]
 mod search;
 #[cfg(target_os = "linux")]
 mod sockets;

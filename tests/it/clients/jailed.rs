@@ -17,8 +17,8 @@ use std::{
     },
 };
 
-use super::jailed_attacks::scopes_signals;
 use super::{
+    jailed_attacks::scopes_signals,
     launched::{EXEAT, Launch, detached},
     *,
 };

@@ -312,3 +312,21 @@ async fn a_socket_is_hidden_wherever_it_is_mounted() {
     assert_eq!(finished.text(), expected, "{}", finished.stderr);
     drop(listener);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_to_no_resolver_is_not_followed() {
+    let Some(jail) = Jail::set(User::Own).await else { return };
+    if !works(&["unshare", "--user", "--map-root-user", "--mount", "true"]).await {
+        skip("unshare makes no user namespace");
+        return;
+    }
+    let missing = jail.launch.path("missing/resolv.conf");
+    let script = format!(
+        "cp -r /etc etc 2>/dev/null || true; rm -f etc/resolv.conf; ln -s '{}' etc/resolv.conf; \
+         mount --bind etc /etc",
+        missing.display()
+    );
+    let finished = run(after(&jail, &script, "getent ahosts ok.test | head -n 1")).await;
+    assert!(finished.text().starts_with("198.18.0.0 "), "{} {}", finished.text(), finished.stderr);
+    assert!(!missing.parent().unwrap().exists(), "nothing is written outside");
+}
