@@ -15,6 +15,7 @@ use tokio::process::Child;
 use super::{
     Fault, Variable, Within,
     handover::{self, Word},
+    inherited,
 };
 
 /// A jail that stands, and in it a process that waits to become the program. Dropped, it ends.
@@ -39,6 +40,8 @@ impl Cell {
         command: &[OsString],
         variables: Vec<Variable>,
     ) -> Result<(Self, Within), Fault> {
+        // The process inside has another until it is told to begin.
+        inherited::check_input()?;
         let cannot = |error| Fault::new("cannot start the jail", error, "");
         let (control, within) = handover::pair().map_err(cannot)?;
         // Not by a path: it may have been replaced since.

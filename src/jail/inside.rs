@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     net::{Ipv4Addr, TcpListener, UdpSocket},
     os::fd::AsFd as _,
     path::PathBuf,
@@ -14,7 +14,7 @@ use std::{
 use super::{
     CELL, Cause, Fault, Within,
     handover::{self, Word},
-    hide, namespaces, netlink, redirect, resolver, sockets,
+    hide, inherited, namespaces, netlink, redirect, resolver, sockets,
 };
 use crate::confine::{close_ways_around, give_up_privileges, keep_signals_within, only_connect_to};
 
@@ -57,14 +57,15 @@ pub fn enter() -> Result<(), Fault> {
 ///
 /// # Errors
 ///
-/// What the kernel refuses.
+/// What the kernel refuses, or what is open and leads elsewhere.
 pub fn restrict_to(port: u16) -> Result<(), Fault> {
+    inherited::check()?;
     only_connect_to(port).map_err(|error| Fault::new("cannot restrict the program", error, ""))
 }
 
 /// Everything but the program.
 fn build() -> Result<Within, Fault> {
-    no_foreign_descriptors()?;
+    inherited::check()?;
     let workplace = std::env::current_dir()
         .map_err(|error| Fault::new("cannot tell the working directory", error, ""))?;
     let mut places = sockets::find();
@@ -102,31 +103,4 @@ fn capture(covered: &BTreeSet<PathBuf>) -> Result<(TcpListener, UdpSocket), Faul
     resolver::replace(covered)?;
     redirect::redirect()?;
     Ok((tcp, dns))
-}
-
-/// Open sockets and directories of whoever started `exeat run` would lead out.
-fn no_foreign_descriptors() -> Result<(), Fault> {
-    let unknown = |error| Fault::new("cannot tell what is open", error, "mount /proc");
-    let own = format!("/proc/{}/fd", std::process::id());
-    for entry in fs::read_dir("/proc/self/fd").map_err(unknown)? {
-        let entry = entry.map_err(unknown)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // The standard streams are meant for the program.
-        if ["0", "1", "2"].contains(&name.as_str()) {
-            continue;
-        }
-        // Gone again: it was for reading this list.
-        let Ok(target) = fs::read_link(entry.path()) else { continue };
-        let target = target.to_string_lossy().into_owned();
-        let leads_out = target.starts_with("socket:")
-            || fs::metadata(entry.path()).is_ok_and(|open| open.is_dir());
-        if leads_out && target != own {
-            return Err(Fault::new(
-                &format!("descriptor {name} is open"),
-                target,
-                &format!("the program would inherit it; close it ({name}>&-)"),
-            ));
-        }
-    }
-    Ok(())
 }

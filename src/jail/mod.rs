@@ -20,6 +20,8 @@ mod handover;
 #[cfg(target_os = "linux")]
 mod hide;
 #[cfg(target_os = "linux")]
+mod inherited;
+#[cfg(target_os = "linux")]
 mod inside;
 #[cfg(target_os = "linux")]
 mod mounts;

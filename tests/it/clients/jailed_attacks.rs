@@ -330,3 +330,40 @@ async fn a_link_to_no_resolver_is_not_followed() {
     assert!(finished.text().starts_with("198.18.0.0 "), "{} {}", finished.text(), finished.stderr);
     assert!(!missing.parent().unwrap().exists(), "nothing is written outside");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn descriptors_that_lead_to_sockets_or_directories_are_refused() {
+    if !python_installed().await {
+        return;
+    }
+    let Some(jail) = Jail::set(User::Own).await else { return };
+    let _listener = UnixListener::bind(jail.launch.path("agent.sock")).unwrap();
+    let exeat = jail.exeat.display().to_string();
+    for (open, refused) in [
+        ("os.dup2(os.open('agent.sock', os.O_PATH), 5)", true),
+        ("os.dup2(os.open('agent.sock', os.O_PATH), 0)", true),
+        ("os.dup2(os.open('/', os.O_PATH), 5)", true),
+        ("os.dup2(os.open('/', os.O_RDONLY), 0)", true),
+        ("os.dup2(os.memfd_create('x'), 5)", false),
+        ("os.dup2(os.open('program.py', os.O_RDONLY), 5)", false),
+        ("os.dup2(os.open('/dev/null', os.O_RDWR), 5)", false),
+        ("os.dup2(os.pipe()[0], 5)", false),
+        ("os.dup2(os.open('/proc/self/ns/net', os.O_RDONLY), 5)", true),
+        ("os.dup2(socket.socket().detach(), 5)", true),
+    ] {
+        let program = format!(
+            "import os, socket\n{open}\nos.execl({exeat:?}, 'exeat', 'run', '--preset', 'agent', '--', 'echo', 'ran')"
+        );
+        fs::write(jail.launch.path("program.py"), program).unwrap();
+        let mut command = jail.bare(Path::new("python3"));
+        command.arg("program.py");
+        let finished = run(command).await;
+        let expected = if refused { (Some(69), "") } else { (Some(0), "ran\n") };
+        assert_eq!(
+            (finished.code, finished.text().as_str()),
+            expected,
+            "{open} {}",
+            finished.stderr
+        );
+    }
+}
