@@ -13,10 +13,10 @@ use std::{
 
 use rustix::{
     io::Errno,
-    mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount},
+    mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change},
 };
 
-use super::{Fault, namespaces::refused, search::is_socket, sockets::Places};
+use super::{Fault, kernel, namespaces::refused, search::is_socket, sockets::Places};
 
 /// Directories in which a user works, whatever else they hold.
 const NEVER_COVERED: &[&str] = &["/", "/tmp", "/var/tmp"];
@@ -56,9 +56,7 @@ pub(super) fn hide(places: &Places) -> Result<BTreeSet<PathBuf>, Fault> {
             ),
         ));
     }
-    if rustix::process::geteuid().is_root() {
-        keep_settings().map_err(|error| cannot(Path::new(SETTINGS), error))?;
-    }
+    kernel::keep()?;
     // What is below others comes later, and may be gone by then.
     for directory in &directories {
         cover_directory(directory).map_err(|error| cannot(directory, error))?;
@@ -73,21 +71,6 @@ pub(super) fn hide(places: &Places) -> Result<BTreeSet<PathBuf>, Fault> {
     }
     Ok(directories)
 }
-
-/// The kernel's settings belong to root, whatever its capabilities: one of them is a program that
-/// the kernel starts outside of all namespaces (`core_pattern` in core(5)).
-fn keep_settings() -> io::Result<()> {
-    mount_bind(SETTINGS, SETTINGS)?;
-    // A mount of a container's keeps its flags: fewer would be refused.
-    let flags = MountFlags::BIND
-        | MountFlags::RDONLY
-        | MountFlags::NOSUID
-        | MountFlags::NODEV
-        | MountFlags::NOEXEC;
-    Ok(mount_remount(SETTINGS, flags, c"")?)
-}
-
-const SETTINGS: &str = "/proc/sys";
 
 /// Whether somebody works in a directory or below it.
 pub(super) fn is_for_users(directory: &Path) -> bool {

@@ -24,6 +24,8 @@ mod inherited;
 #[cfg(target_os = "linux")]
 mod inside;
 #[cfg(target_os = "linux")]
+mod kernel;
+#[cfg(target_os = "linux")]
 mod mounts;
 mod names;
 #[cfg(target_os = "linux")]

@@ -34,12 +34,14 @@ pub(super) struct Device {
 
 /// Through which the kernel shows what it has: files stand for no data, and there are no sockets.
 const KERNELS: &[&str] = &[
+    "binfmt_misc",
     "bpf",
     "cgroup",
     "cgroup2",
     "configfs",
     "debugfs",
     "efivarfs",
+    "fusectl",
     "proc",
     "pstore",
     "securityfs",
@@ -54,7 +56,7 @@ impl Mounts {
         Self::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default())
     }
 
-    fn parse(list: &[u8]) -> Self {
+    pub(super) fn parse(list: &[u8]) -> Self {
         Self(list.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
     }
 

@@ -367,3 +367,19 @@ async fn descriptors_that_lead_to_sockets_or_directories_are_refused() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_view_of_the_kernels_settings_is_read_only() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let Some(jail) = Jail::set(User::Own).await else { return };
+    let script = "mkdir second; mount -t proc proc second";
+    let program = "for f in /proc second; do \
+        test -w $f/sys/kernel/core_pattern && echo $f can be written; done; \
+        for f in /sys/kernel/*; do test -w $f && echo $f can be written; done; \
+        for f in /sys/fs/cgroup/*/cgroup.procs; do test -w $f && echo $f can be written; done; \
+        echo ran";
+    let finished = run(after(&jail, script, program)).await;
+    assert_eq!(finished.text(), "ran\n", "{}", finished.stderr);
+}
