@@ -250,8 +250,8 @@ fn fall_back(
         return unjailed(command, variables).map(Waiting::Unjailed);
     }
     say(&format!(
-        "exeat: NOT JAILED: only port {port} can be connected to, but on any host, and unix sockets \
-         are open (Landlock, seccomp)"
+        "exeat: NOT JAILED: only port {port} can be connected to, but on any host; unix sockets are \
+         open, and servers that it starts are the machine's (Landlock, seccomp)"
     ));
     let mut restricted = Command::new("/proc/self/exe");
     restricted.args([ENTER, &["--port", &port.to_string(), "--"]].concat()).args(command);

@@ -96,7 +96,7 @@ impl Names {
         if head.get(2)? & 0xf8 != 0 || head.get(4..6)? != [0, 1] {
             return None;
         }
-        let mut name = Vec::new();
+        let (mut name, mut has_inner_dot) = (Vec::new(), false);
         let mut at = 12;
         loop {
             let length = usize::from(*question.get(at)?);
@@ -109,20 +109,23 @@ impl Names {
                         name.push(b'.');
                     }
                     name.extend(label);
+                    has_inner_dot |= label.contains(&b'.');
                 }
                 _ => return None,
             }
         }
         let kind = u16::from_be_bytes(question.get(at..at + 2)?.try_into().ok()?);
         let asked = question.get(12..at + 4)?;
-        let (code, address) = match (DnsName::parse(&name), kind) {
-            (Err(_), _) | (Ok(_), TYPE_PTR) => (Code::NoSuchName, None),
-            (Ok(name), TYPE_A) => match self.address_of(name) {
+        // A dot in a label (RFC 2181 §11) would read as the end of it, of another name.
+        let name = if has_inner_dot { None } else { DnsName::parse(&name).ok() };
+        let (code, address) = match (name, kind) {
+            (None, _) | (Some(_), TYPE_PTR) => (Code::NoSuchName, None),
+            (Some(name), TYPE_A) => match self.address_of(name) {
                 Some(address) => (Code::NoError, Some(address)),
                 None => (Code::ServerFailure, None),
             },
             // No address of version 6, no hints (HTTPS, SVCB), nothing else.
-            (Ok(_), _) => (Code::NoError, None),
+            (Some(_), _) => (Code::NoError, None),
         };
         Some(write(head, asked, code, address))
     }
@@ -231,6 +234,11 @@ mod tests {
         for name in ["", "a b.test", "-a.test", "10.0.0.1"] {
             assert_eq!(answered(&names, name, TYPE_A), (3, None), "{name}");
         }
+        // One label, `a.test`.
+        let mut one = question("a-test", TYPE_A);
+        one[14] = b'.';
+        let answer = names.reply(&one).unwrap();
+        assert_eq!((answer[3] & 0xf, answer[7]), (3, 0));
         assert!(names.0.lock().unwrap().by_number.is_empty());
     }
 

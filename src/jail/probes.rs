@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(target_os = "linux")]
+use super::fault::visible;
 use super::names::is_stand_in;
 
 /// One way out.
@@ -79,7 +81,7 @@ pub fn probe_sockets() -> Vec<Probe> {
     for path in super::sockets::find_all() {
         let outcome = attempt(&path).unwrap_or_else(|| Err(io::ErrorKind::Unsupported.into()));
         probes.push(Probe {
-            what: format!("unix socket {}", path.display()),
+            what: visible(&format!("unix socket {}", path.display())),
             outcome: outcome.map_err(|error| error.to_string()),
         });
     }

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::dial::dial;
+use super::{dial::dial, fault::visible};
 use crate::net::Authority;
 
 /// A connection to a host, through a proxy.
@@ -127,11 +127,6 @@ fn content_length(head: &str) -> Option<usize> {
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
     };
     head.lines().find_map(field)
-}
-
-/// What a terminal may show.
-fn visible(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 impl std::fmt::Display for Answer {

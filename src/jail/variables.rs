@@ -144,7 +144,7 @@ fn ssh(inherited: Option<OsString>, exeat: &Path) -> OsString {
     let mut command = inherited.filter(is_openssh).unwrap_or_else(|| "ssh".into());
     // One shell reads the command, another the option; ssh itself replaces what `%` begins.
     let exeat = exeat.to_string_lossy().replace('%', "%%");
-    let connect = format!("ProxyCommand={} connect %h %p", quote(&exeat));
+    let connect = format!("ProxyCommand={} connect -- %h %p", quote(&exeat));
     command.push(" -o ");
     command.push(quote(&connect));
     // A connection of before would be a way around.
@@ -219,7 +219,7 @@ mod tests {
     fn other_ssh_programs_are_replaced_and_paths_quoted() {
         let given = given(Loopback::Own, &[("GIT_SSH_COMMAND", "plink -batch")]);
         let command = &given["GIT_SSH_COMMAND"];
-        let connect = r"ProxyCommand='/o'\''p t/exeat%%h' connect %h %p";
+        let connect = r"ProxyCommand='/o'\''p t/exeat%%h' connect -- %h %p";
         let quoted = quote(connect);
         assert!(command.starts_with(&format!("ssh -o {quoted} -o ")), "{command}");
     }

@@ -426,6 +426,9 @@ async fn the_doctor_finds_nothing_open() {
         let listener = UnixListener::bind(&agent).unwrap();
         fs::set_permissions(&agent, Permissions::from_mode(0o777)).unwrap();
         command.env("SSH_AUTH_SOCK", &agent).arg("--").arg(&jail.exeat).arg("doctor");
+        // Its name is for nobody's terminal.
+        let strange = jail.launch.path("new\nline\u{1b}[2J");
+        let strange = UnixListener::bind(&strange).unwrap();
         let finished = run(command).await;
         let text = finished.text();
         assert_eq!(finished.code, Some(0), "{user:?} {text} {}", finished.stderr);
@@ -442,10 +445,13 @@ async fn the_doctor_finds_nothing_open() {
         assert_eq!(finished.code, Some(1), "{text}");
         let says = |part: &str| text.lines().any(|line| line.starts_with(part));
         assert!(says(&format!("OPEN     unix socket {}", agent.display())), "{user:?} {text}");
+        if matches!(user, User::Own) {
+            assert!(text.contains(r"/new\nline\u{1b}[2J"), "{text}");
+        }
         assert!(says("MISSING  the proxy at 127.0.0.1:9 does not answer"), "{text}");
         assert!(says("MISSING  not set, or to something else"), "{text}");
         assert!(!says("OPEN     TCP"), "{text}");
-        drop(listener);
+        drop((listener, strange));
     }
 }
 
