@@ -6,13 +6,16 @@ use std::{ffi::OsString, os::unix::process::CommandExt as _, process::ExitCode};
 use clap::Args;
 
 use super::{Exit, complain, run::cannot_run};
-use crate::jail::{enter, restrict_to};
+use crate::jail::{Outlets, enter, restrict_to};
 
 #[derive(Debug, Args)]
 pub(super) struct Inside {
     /// There is no jail: TCP to this port is all that is left
     #[arg(long)]
     port: Option<u16>,
+    /// Servers in the jail can be reached from outside
+    #[arg(long, conflicts_with = "port")]
+    published: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -22,7 +25,10 @@ impl Inside {
     pub(super) fn run(self) -> ExitCode {
         let entered = match self.port {
             // `exeat run` is told, and says it.
-            None => enter().map_err(|_| Exit::Unavailable),
+            None => {
+                let outlets = if self.published { Outlets::Some } else { Outlets::None };
+                enter(outlets).map_err(|_| Exit::Unavailable)
+            }
             Some(port) => restrict_to(port).map_err(|fault| complain(&fault, Exit::Unavailable)),
         };
         if let Err(exit) = entered {

@@ -25,8 +25,8 @@ use super::{
 use crate::{
     app::{Opened, StartError},
     jail::{
-        CELL, Cause, Cell, Descriptors, Fault, Loopback, Names, Signals, Variable, Within,
-        can_restrict, exit_code, variables, wait,
+        CELL, Cause, Cell, Descriptors, Fault, Loopback, Names, Outlets, Plugs, Published, Signals,
+        Variable, Within, can_restrict, exit_code, publishable, variables, wait,
     },
     net::{Authority, Host, Port},
     observe::{Refusals, start_log},
@@ -46,6 +46,10 @@ pub(super) struct Run {
     /// Whether the program is kept from going around the proxy
     #[arg(long, value_enum, default_value_t = Jail::Auto)]
     jail: Jail,
+    /// A port of the program's that can be connected to at 127.0.0.1 from outside the jail; may be
+    /// repeated
+    #[arg(long, value_name = "PORT", value_parser = port)]
+    publish: Vec<Port>,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -85,7 +89,7 @@ impl Run {
             Ok(file) => file,
             Err(exit) => return exit.into(),
         };
-        let Self { policy, audit, jail, command, .. } = self;
+        let Self { policy, audit, jail, publish, command, .. } = self;
         let flags = Flags {
             requirements: policy.requirements,
             preset: policy.preset,
@@ -111,7 +115,7 @@ impl Run {
                 return complain(&format!("cannot start: {error}"), Exit::Unavailable).into();
             }
         };
-        let ended = runtime.block_on(run(opened, jail, &descriptors, &command));
+        let ended = runtime.block_on(run(opened, jail, &publish, &descriptors, &command));
         runtime.shutdown_timeout(PATIENCE);
         let summary = refusals.to_string();
         if !summary.is_empty() {
@@ -123,32 +127,45 @@ impl Run {
 
 /// A program that is there and waits for its proxy.
 enum Waiting {
-    /// In a jail, with names that stand for nothing outside, if it captures connections.
-    Jailed(Cell, Option<(Arc<Names>, UdpSocket)>),
+    /// In a jail.
+    Jailed(Jailed),
     /// Outside of any, not started yet.
     Unjailed(tokio::process::Command),
+}
+
+/// What is served beside the proxy, when there is a jail.
+struct Jailed {
+    cell: Cell,
+    /// With names that stand for nothing outside, if it captures connections.
+    names: Option<(Arc<Names>, UdpSocket)>,
+    published: Published,
+    plugs: Plugs,
 }
 
 /// Serves the program until it ends.
 async fn run(
     opened: Opened,
     jail: Jail,
+    publish: &[Port],
     descriptors: &Descriptors,
     command: &[OsString],
 ) -> Result<ExitStatus, ExitCode> {
     let signals = Signals::new().map_err(|error| unavailable(&error))?;
-    let (waiting, opened) = descriptors.restored(|| prepare(opened, jail, command))?;
+    let (waiting, opened) = descriptors.restored(|| prepare(opened, jail, publish, command))?;
     let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let app = opened.start(threads).await.map_err(|error| cannot_start(&error))?;
     let (warnings, text) = app.warnings();
     show(warnings, &text, app.policy_name());
-    let (child, names) = match waiting {
-        Waiting::Jailed(cell, names) => (cell.open().map_err(|fault| no_jail(&fault))?, names),
+    let (child, names, published) = match waiting {
+        Waiting::Jailed(Jailed { cell, names, published, plugs }) => {
+            let child = cell.open().map_err(|fault| no_jail(&fault))?;
+            (child, names, Some((published, plugs)))
+        }
         Waiting::Unjailed(mut command) => {
             let child = descriptors
                 .restored(|| command.spawn())
                 .map_err(|error| cannot_run(command.as_std().get_program(), &error))?;
-            (child, None)
+            (child, None, None)
         }
     };
     let naming = async {
@@ -157,11 +174,18 @@ async fn run(
         }
         pending::<io::Result<()>>().await
     };
+    let publishing = async {
+        match published {
+            Some((published, plugs)) => published.serve(plugs).await,
+            None => pending().await,
+        }
+    };
     let (ended, end) = oneshot::channel::<()>();
     let running = async {
         let status = tokio::select! {
             status = wait(child, signals) => status,
             Err(error) = naming => Err(error),
+            () = publishing => Err(io::ErrorKind::Other.into()),
         };
         drop(ended);
         status
@@ -176,51 +200,61 @@ async fn run(
 fn prepare(
     opened: Opened,
     jail: Jail,
+    publish: &[Port],
     command: &[OsString],
 ) -> Result<(Waiting, Opened), ExitCode> {
     let variables = |proxy, loopback| told(proxy, loopback).map_err(|error| unavailable(&error));
-    match jail {
-        Jail::Auto | Jail::Require => {
-            match Cell::build(&[ENTER, &["--"]].concat(), command, variables(CELL, Loopback::Own)?)
-            {
-                Ok((cell, within)) => {
-                    let Within { http, captured, missing } = within;
-                    for fault in &missing {
-                        if jail == Jail::Require {
-                            return Err(no_jail(fault));
-                        }
-                        say(&format!("exeat: jailed, but {fault}"));
-                    }
-                    let opened = opened.accept_on(http).map_err(|error| cannot_start(&error))?;
-                    let (opened, names) = match captured {
-                        Some(sockets) => {
-                            let (opened, names) =
-                                capture(opened, sockets).map_err(|error| cannot_start(&error))?;
-                            (opened, Some(names))
-                        }
-                        None => (opened, None),
-                    };
-                    return Ok((Waiting::Jailed(cell, names), opened));
-                }
-                Err(fault) => match (jail, fault.cause()) {
-                    (Jail::Auto, Cause::System) => {
-                        say(&format!("exeat: NOT JAILED, {fault}"));
-                        let waiting = fall_back(command, opened.address(), &variables)?;
-                        return Ok((waiting, opened));
-                    }
-                    // Whoever can put something in the way must not be rid of the jail by that.
-                    (Jail::Auto, Cause::Obstacle) => {
-                        say("exeat: something is in the way; `--jail off` does without a jail");
-                        return Err(no_jail(&fault));
-                    }
-                    (Jail::Require | Jail::Off, _) => return Err(no_jail(&fault)),
-                },
-            }
-        }
-        Jail::Off => {}
+    if jail == Jail::Off {
+        let command = unjailed(command, variables(opened.address(), Loopback::Shared)?)?;
+        return Ok((Waiting::Unjailed(command), opened));
     }
-    let command = unjailed(command, variables(opened.address(), Loopback::Shared)?)?;
-    Ok((Waiting::Unjailed(command), opened))
+    let (enter, outlets): (&[&str], Outlets) = match publish {
+        [] => (&["--"], Outlets::None),
+        [_, ..] => (&["--published", "--"], Outlets::Some),
+    };
+    let enter = [ENTER, enter].concat();
+    match Cell::build(&enter, outlets, command, variables(CELL, Loopback::Own)?) {
+        Ok((cell, within)) => jailed(opened, jail, publish, cell, within),
+        Err(fault) => match (jail, fault.cause()) {
+            (Jail::Auto, Cause::System) => {
+                say(&format!("exeat: NOT JAILED, {fault}"));
+                let waiting = fall_back(command, opened.address(), &variables)?;
+                Ok((waiting, opened))
+            }
+            // Whoever can put something in the way must not be rid of the jail by that.
+            (Jail::Auto, Cause::Obstacle) => {
+                say("exeat: something is in the way; `--jail off` does without a jail");
+                Err(no_jail(&fault))
+            }
+            (Jail::Require | Jail::Off, _) => Err(no_jail(&fault)),
+        },
+    }
+}
+
+/// Has the proxy accept in a jail, and this process at the ports that are published.
+fn jailed(
+    opened: Opened,
+    jail: Jail,
+    publish: &[Port],
+    cell: Cell,
+    within: Within,
+) -> Result<(Waiting, Opened), ExitCode> {
+    let Within { http, captured, plugs, missing } = within;
+    for fault in &missing {
+        if jail == Jail::Require {
+            return Err(no_jail(fault));
+        }
+        say(&format!("exeat: jailed, but {fault}"));
+    }
+    let published =
+        Published::listen(publish).map_err(|fault| complain(&fault, Exit::Unavailable))?;
+    let mut opened = opened.accept_on(http).map_err(|error| cannot_start(&error))?;
+    let mut names = None;
+    if let Some(sockets) = captured {
+        let (captured, known) = capture(opened, sockets).map_err(|error| cannot_start(&error))?;
+        (opened, names) = (captured, Some(known));
+    }
+    Ok((Waiting::Jailed(Jailed { cell, names, published, plugs }), opened))
 }
 
 /// Has the proxy serve what a jail captures; the names are still to be answered for.
@@ -277,6 +311,11 @@ fn told(proxy: SocketAddr, loopback: Loopback) -> io::Result<Vec<Variable>> {
     let port = Port::new(proxy.port()).ok_or(io::ErrorKind::AddrNotAvailable)?;
     let proxy = Authority { host: Host::from(proxy.ip()), port };
     Ok(variables(&proxy, &exeat, loopback, |name| std::env::var_os(name)))
+}
+
+fn port(text: &str) -> Result<Port, String> {
+    let port = Port::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+    publishable(port).map_err(|error| error.to_string())
 }
 
 fn unavailable(error: &io::Error) -> ExitCode {

@@ -4,7 +4,7 @@
 use std::{
     ffi::OsString,
     io,
-    net::{TcpListener, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     process::{Command, Stdio},
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 use tokio::process::Child;
 
 use super::{
-    Fault, Variable, Within,
+    Fault, Outlets, Plugs, Variable, Within,
     handover::{self, Word},
     inherited,
 };
@@ -30,13 +30,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Cell {
     /// Builds one for a program. Must be called inside a runtime. `enter` are the arguments by which
-    /// this program enters it.
+    /// this program enters it, with the same outlets.
     ///
     /// # Errors
     ///
     /// What cannot be done, and the cure.
     pub fn build(
         enter: &[&str],
+        outlets: Outlets,
         command: &[OsString],
         variables: Vec<Variable>,
     ) -> Result<(Self, Within), Fault> {
@@ -56,11 +57,13 @@ impl Cell {
                     .next()
                     .ok_or(io::ErrorKind::InvalidData)
                     .map_err(|e| cannot(e.into()))?;
+                let plugs = sockets.by_ref().take(outlets.plugs()).map(TcpStream::from);
+                let plugs = Plugs::new(plugs).map_err(cannot)?;
                 let captured = match (sockets.next(), sockets.next()) {
                     (Some(tcp), Some(dns)) => Some((TcpListener::from(tcp), UdpSocket::from(dns))),
                     (_, _) => None,
                 };
-                let within = Within { http: TcpListener::from(http), captured, missing };
+                let within = Within { http: TcpListener::from(http), captured, plugs, missing };
                 Ok((Self { child, control }, within))
             }
             Word::Failed(why) => Err(why),

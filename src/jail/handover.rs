@@ -17,7 +17,7 @@ use rustix::net::{
     sockopt::{Timeout, set_socket_timeout, socket_type},
 };
 
-use super::{Cause, Fault};
+use super::{Cause, Fault, publish::PLUGS};
 
 /// What is said.
 #[derive(Debug)]
@@ -34,6 +34,9 @@ const READY: u8 = b'R';
 const FAILED: u8 = b'F';
 const IMPOSSIBLE: u8 = b'I';
 const BEGIN: u8 = b'B';
+
+/// Of listeners, and of those for published ports. The kernel takes 253 (`SCM_MAX_FD`).
+const MAX_DESCRIPTORS: usize = 3 + PLUGS;
 
 /// The longest text that is worth handing over.
 const MAX_TEXT: usize = 4096;
@@ -78,7 +81,7 @@ fn send(
     text: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(descriptors));
@@ -93,7 +96,7 @@ fn send(
 /// The next word, if it comes within `patience`; for ever if there is none.
 pub(super) fn receive(socket: impl AsFd, patience: Option<Duration>) -> io::Result<Word> {
     set_socket_timeout(&socket, Timeout::Recv, patience)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut buffer = vec![0; MAX_TEXT + 1];
     let received = loop {

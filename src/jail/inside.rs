@@ -7,43 +7,54 @@ use std::{
     collections::BTreeSet,
     io,
     net::{Ipv4Addr, TcpListener, UdpSocket},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
 };
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
 use super::{
-    CELL, Cause, Fault, Within,
+    CELL, Cause, Fault, Outlets,
     handover::{self, Word},
     hide, inherited, namespaces, netlink, redirect, resolver, sockets,
 };
 use crate::confine::{close_ways_around, give_up_privileges, keep_signals_within, only_connect_to};
 
-/// Builds the jail, hands out the socket that listens in it, and waits for leave to go on. Then the
+/// What is made inside, for outside.
+struct Made {
+    http: TcpListener,
+    captured: Option<(TcpListener, UdpSocket)>,
+    plugs: Vec<OwnedFd>,
+    missing: Vec<Fault>,
+}
+
+/// Builds the jail, hands out the sockets that listen in it, and waits for leave to go on. Then the
 /// standard input is the real one.
 ///
 /// # Errors
 ///
 /// There is no jail. Whoever started this process has been told, if it was `exeat run`.
-pub fn enter() -> Result<(), Fault> {
+pub fn enter(outlets: Outlets) -> Result<(), Fault> {
     let control = io::stdin();
     if !handover::is_end(&control) {
         return Err(Fault::new("cannot enter a jail", "there is none", "this is for `exeat run`"));
     }
-    let within = match build() {
-        Ok(within) => within,
+    let made = match build(outlets) {
+        Ok(made) => made,
         Err(fault) => {
             handover::failed(&control, &fault).ok();
             return Err(fault);
         }
     };
     let cut_off = |error: io::Error| Fault::new("the jail was given up", error, "");
-    let Within { http, captured, missing } = within;
+    let Made { http, captured, plugs, missing } = made;
     let mut sockets = vec![http.as_fd()];
+    sockets.extend(plugs.iter().map(OwnedFd::as_fd));
     if let Some((tcp, dns)) = &captured {
         sockets.extend([tcp.as_fd(), dns.as_fd()]);
     }
     handover::ready(&control, &sockets, &missing).map_err(cut_off)?;
-    drop((http, captured));
+    drop((http, captured, plugs));
     // As long as whoever started it likes: if that ends, so does this.
     match handover::receive(&control, None).map_err(cut_off)? {
         Word::Begin(input) => {
@@ -64,7 +75,7 @@ pub fn restrict_to(port: u16) -> Result<(), Fault> {
 }
 
 /// Everything but the program.
-fn build() -> Result<Within, Fault> {
+fn build(outlets: Outlets) -> Result<Made, Fault> {
     inherited::check()?;
     let workplace = std::env::current_dir()
         .map_err(|error| Fault::new("cannot tell the working directory", error, ""))?;
@@ -73,6 +84,7 @@ fn build() -> Result<Within, Fault> {
     netlink::loopback_up()?;
     let cannot = |error| Fault::new("cannot listen in the jail", error, "");
     let http = TcpListener::bind(CELL).map_err(cannot)?;
+    let plugs = (0..outlets.plugs()).map(|_| plug()).collect::<Result<_, _>>()?;
     let covered = hide::hide(&places)?;
     let mut missing = std::mem::take(&mut places.missing);
     let captured = capture(&covered).map_err(|fault| missing.push(fault)).ok();
@@ -90,7 +102,13 @@ fn build() -> Result<Within, Fault> {
     give_up_privileges().map_err(|error| lacks("cannot give up capabilities", error))?;
     keep_signals_within().map_err(|error| Fault::new("cannot keep signals within", error, ""))?;
     close_ways_around().map_err(|error| lacks("cannot forbid system calls", error))?;
-    Ok(Within { http, captured, missing })
+    Ok(Made { http, captured, plugs, missing })
+}
+
+/// A socket that is connected from outside, when it is needed.
+fn plug() -> Result<OwnedFd, Fault> {
+    socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|error| Fault::new("cannot make sockets for published ports", error, ""))
 }
 
 /// Has connections to other hosts, and questions about names, arrive at sockets.

@@ -82,6 +82,6 @@ mod tests {
         let here = [PathBuf::from("/srv/x")];
         assert_eq!(parts("1 0 0:5 /sys /srv/x rw - proc proc rw"), here);
         assert_eq!(parts("1 0 0:5 /sys/kernel /srv/x rw - proc proc rw"), here);
-        assert_eq!(parts("1 0 0:5 /self /srv/x rw - proc proc rw"), [] as [PathBuf; 0]);
+        assert_eq!(parts("1 0 0:5 /self /srv/x rw - proc proc rw"), Vec::<PathBuf>::new());
     }
 }

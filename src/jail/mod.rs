@@ -33,6 +33,7 @@ mod namespaces;
 #[cfg(target_os = "linux")]
 mod netlink;
 mod probes;
+mod publish;
 #[cfg(target_os = "linux")]
 mod redirect;
 #[cfg(target_os = "linux")]
@@ -55,6 +56,7 @@ pub use fault::{Cause, Fault};
 pub use inside::{enter, restrict_to};
 pub use names::Names;
 pub use probes::{Probe, probe_network, probe_sockets};
+pub use publish::{Outlets, OwnPort, Plugs, Published, publishable};
 pub use tunnel::{Answer, Tunnel, TunnelError};
 pub use variables::{Loopback, Variable, quote, variables};
 
@@ -66,6 +68,8 @@ pub struct Within {
     /// For connections that were meant for other hosts, and for questions about names. Without,
     /// they come to nothing.
     pub captured: Option<(TcpListener, UdpSocket)>,
+    /// For connections to servers in it; none if they were not asked for.
+    pub plugs: Plugs,
     /// What the jail lacks.
     pub missing: Vec<Fault>,
 }

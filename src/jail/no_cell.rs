@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use tokio::process::Child;
 
-use super::{Cause, Fault, Variable, Within};
+use super::{Cause, Fault, Outlets, Variable, Within};
 
 /// A jail; there is none.
 #[derive(Debug)]
@@ -16,7 +16,12 @@ impl Cell {
     /// # Errors
     ///
     /// Always.
-    pub fn build(_: &[&str], _: &[OsString], _: Vec<Variable>) -> Result<(Self, Within), Fault> {
+    pub fn build(
+        _: &[&str],
+        _: Outlets,
+        _: &[OsString],
+        _: Vec<Variable>,
+    ) -> Result<(Self, Within), Fault> {
         Err(Fault::new("cannot make a jail", "only Linux has one", "").because(Cause::System))
     }
 

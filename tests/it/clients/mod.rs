@@ -15,6 +15,8 @@ mod jailed_attacks;
 mod launched;
 mod openssl;
 mod packages;
+#[cfg(target_os = "linux")]
+mod published;
 mod python;
 
 use std::{
