@@ -266,6 +266,7 @@ impl Opened {
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
+            destinations: self.captured.as_ref().map(|it| Arc::clone(&it.destinations)),
             requests: AtomicU64::new(0),
         });
         let own_address = self.bound_within.address();

@@ -15,8 +15,9 @@ use super::{
     refusal::{BadRequest, OriginFailure, Refusal},
 };
 use crate::{
+    dns::DnsError,
     http1::Fields,
-    net::{Authority, Port},
+    net::{Authority, Host, Port},
     observe::{Ending, Protocol, Refused, Subject, Trail},
     policy::{Denial, Permit, Policy},
     upstream::{self, Candidates, DialError, VetError},
@@ -29,6 +30,28 @@ pub(super) struct Admission {
     pub(super) policy: Arc<Policy>,
     pub(super) permit: Permit,
     pub(super) trail: Trail,
+}
+
+/// Whom a client means: who asked a jail's DNS first, and then the proxy for an address, means a name.
+///
+/// # Errors
+///
+/// The address would stand for a name, and does not. It has been recorded.
+pub(super) fn meant(
+    client: &Client,
+    protocol: Protocol,
+    method: &Method,
+    authority: Authority,
+) -> Result<Authority, Refusal> {
+    let context = client.context();
+    let (Some(destinations), Host::Ip(address)) = (&context.destinations, &authority.host) else {
+        return Ok(authority);
+    };
+    let wanted = SocketAddr::new(*address, authority.port.number());
+    destinations(wanted).ok_or_else(|| {
+        refuse(client, protocol, method, &authority, context.policy(), "no_such_name");
+        Refusal::Dns(authority, DnsError::NoSuchName)
+    })
 }
 
 /// Asks the policy by name.

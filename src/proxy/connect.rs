@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{
-    admit::{admit, check_host},
+    admit::{admit, check_host, meant},
     client::Client,
     limit::Limit,
     opening::Opening,
@@ -30,6 +30,7 @@ pub(super) async fn connect(
     let authority =
         Authority::parse_connect(head.target).map_err(|error| BadRequest::Head(error.into()))?;
     check_host(&head.fields, &authority, authority.port)?;
+    let authority = meant(client, Protocol::HttpsConnect, &Method::CONNECT, authority)?;
     open(client, Protocol::HttpsConnect, authority).await
 }
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{pipes::Pipes, places::Places};
+use super::{captured::Destinations, pipes::Pipes, places::Places};
 use crate::{
     dns::Resolver,
     http1::HeadLimits,
@@ -49,6 +49,8 @@ pub struct Context {
     pub drain: CancellationToken,
     /// Stop now.
     pub abort: CancellationToken,
+    /// Whom the addresses stand for that clients ask for; themselves but in a jail.
+    pub destinations: Option<Destinations>,
     /// How many requests there were.
     pub requests: AtomicU64,
 }

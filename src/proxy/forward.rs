@@ -10,7 +10,7 @@ use http::Method;
 use tokio::sync::watch;
 
 use super::{
-    admit::{Admission, admit, check_host},
+    admit::{Admission, admit, check_host, meant},
     client::Client,
     connection::After,
     exchange::{Answered, Exchange, Failure, Fault, Outcome, Progress},
@@ -96,6 +96,7 @@ pub(super) async fn forward(
     let authority = target(head)?;
     let hops = hops(head)?;
     let waits_for_leave = waits_for_leave(head)?;
+    let authority = meant(client, Protocol::Http, &head.method, authority)?;
     let mut admission = admit(client, Protocol::Http, &head.method, &authority)?;
     if hops == Hops::None {
         return Ok(After::Say(options(&mut admission)));

@@ -103,6 +103,7 @@ fn context(limits: &str) -> Arc<Context> {
         tasks: TaskTracker::new(),
         drain: CancellationToken::new(),
         abort: CancellationToken::new(),
+        destinations: None,
         requests: AtomicU64::new(0),
     })
 }

@@ -268,6 +268,38 @@ print(json.dumps({
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_the_address_of_a_name_means_the_name() {
+    if !python_installed().await {
+        return;
+    }
+    let Some(jail) = Jail::set(User::Own).await else { return };
+    let program = r#"
+import json, re, socket
+def ask(method, address, port=PORT):
+    with socket.create_connection(("127.0.0.1", 3128), 30) as s:
+        host = "%s:%d" % (address, port)
+        target = host if method == "CONNECT" else "http://" + host + "/"
+        s.sendall(("%s %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (method, target, host)).encode())
+        return s.recv(4096).decode().split("\r\n")[0]
+def of(name):
+    return socket.getaddrinfo(name, 1)[0][4][0]
+print(json.dumps([[ask(method, of("ok.test")), ask(method, of("no.test")),
+    ask(method, "198.18.200.1")] for method in ("CONNECT", "GET")]))
+"#;
+    let port = jail.launch.plain.port().to_string();
+    let found = jail.python(&program.replace("PORT", &port)).await;
+    let refused = format!("HTTP/1.1 403 {NOT_ALLOWED}");
+    for answers in found.as_array().unwrap() {
+        assert_eq!(answers[0], "HTTP/1.1 200 OK", "{found}");
+        assert_eq!(answers[1], refused, "{found}");
+        assert!(answers[2].as_str().unwrap().starts_with("HTTP/1.1 502 "), "{found}");
+    }
+    assert_eq!(asked(&jail.launch.plain), ["GET /"]);
+    let hosts = jail.launch.plain.requests();
+    assert_eq!(field(&hosts[0], "host"), Some(&*format!("ok.test:{port}")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sockets_of_the_machine_are_out_of_reach() {
     if !python_installed().await {
         return;
