@@ -22,6 +22,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::geteuid;
+
 use super::{
     Fault,
     bound::{self, FileId},
@@ -189,14 +191,17 @@ fn lost<'a>(wanted: &'a [Wanted], search: &Search, mounts: &Mounts) -> Vec<&'a W
             u64::try_from(names.len()).is_ok_and(|names| names >= *links)
         })
     };
-    let is_closed = |socket: &&Wanted| {
-        let is_denied = |path: &PathBuf| {
-            fs::symlink_metadata(path)
-                .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
-        };
-        !known.contains_key(&socket.file) && socket.paths.first().is_some_and(is_denied)
-    };
+    let is_closed = |socket: &&Wanted| !known.contains_key(&socket.file) && is_closed(&socket.name);
     wanted.iter().filter(|socket| !is_whole(socket) && !is_closed(socket)).collect()
+}
+
+/// Whether a path leads through a directory that this user may not enter, and cannot open either: what
+/// is its own, a program could.
+fn is_closed(path: &Path) -> bool {
+    let is_denied = fs::symlink_metadata(path)
+        .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    let last = path.ancestors().find_map(|place| fs::metadata(place).ok());
+    is_denied && last.is_some_and(|last| last.st_uid() != geteuid().as_raw())
 }
 
 /// Where they are, whoever made them.

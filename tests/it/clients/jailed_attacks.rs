@@ -228,6 +228,44 @@ for mode in "require", "auto":
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_its_owner_closed_is_not_out_of_reach() {
+    if !python_installed().await {
+        return;
+    }
+    let Some(user) = users().pop() else { return };
+    let Some(jail) = Jail::set(user).await else { return };
+    let unshare = ["--user", "--map-current-user", "--net"];
+    if !works(&[&["unshare"], &unshare[..], &["true"]].concat()).await {
+        skip("unshare makes no user namespace");
+        return;
+    }
+    let own = jail.launch.path("own");
+    fs::create_dir(&own).unwrap();
+    fs::set_permissions(&own, Permissions::from_mode(0o777)).unwrap();
+    let program = format!(
+        r#"
+import os, socket, subprocess
+os.mkdir({own:?} + "/closed")
+s = socket.socket(socket.AF_UNIX)
+s.bind({own:?} + "/closed/agent")
+s.listen()
+os.chmod({own:?} + "/closed", 0)
+run = [{exeat:?}, "run", "--jail", "require", "--preset", "agent", "--", "echo", "ran"]
+ended = subprocess.run(run, capture_output=True, text=True)
+print(ended.returncode, ended.stdout.strip(), ended.stderr)
+os.chmod({own:?} + "/closed", 0o700)
+"#,
+        own = own.display().to_string(),
+        exeat = jail.exeat.display().to_string(),
+    );
+    let mut command = jail.bare(Path::new("unshare"));
+    command.args(unshare).args(["python3", "-c", &program]);
+    let text = run(command).await.succeeded().text();
+    assert!(text.starts_with("69  exeat: no jail, unix sockets"), "{text}");
+    assert!(text.contains("/own/closed/agent"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signals_stay_within() {
     if !python_installed().await {
         return;
