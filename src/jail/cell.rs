@@ -25,8 +25,8 @@ pub struct Cell {
     control: OwnedFd,
 }
 
-/// How long it may take to build.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to build: directories are searched, on whatever they are.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Cell {
     /// Builds one for a program. Must be called inside a runtime. `enter` are the arguments by which

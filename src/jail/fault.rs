@@ -2,7 +2,9 @@
 //!
 //! Invariant: a fault is one line. Names of files come into it, and others choose them.
 
-use std::{fmt, io};
+use std::fmt;
+#[cfg(target_os = "linux")]
+use std::io;
 
 /// A part of the jail that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +51,7 @@ impl Fault {
     }
 }
 
+#[cfg(target_os = "linux")]
 impl Cause {
     /// Of a system call that asks for namespaces, or for what they give: no table that is full, and
     /// nothing that is missing or in use, is the system's refusal.
@@ -87,10 +90,11 @@ mod tests {
         assert_eq!(fault.cause(), Cause::Obstacle);
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn only_a_refusal_is_the_systems_doing() {
         let cause = |number| Cause::of(&io::Error::from_raw_os_error(number));
-        // EPERM, EACCES, ENOSYS, EINVAL, EROFS of Linux.
+        // EPERM, EACCES, ENOSYS, EINVAL, EROFS.
         for refused in [1, 13, 38, 22, 30] {
             assert_eq!(cause(refused), Cause::System, "{refused}");
         }

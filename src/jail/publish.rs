@@ -33,6 +33,7 @@ pub struct Published(Vec<(Port, TcpListener)>);
 pub struct Plugs(Mutex<VecDeque<TcpStream>>);
 
 /// How many a jail hands out, if it hands out any.
+#[cfg(target_os = "linux")]
 pub(super) const PLUGS: usize = 64;
 
 /// After a failure.
@@ -89,6 +90,7 @@ impl Published {
     }
 }
 
+#[cfg(target_os = "linux")]
 impl Outlets {
     /// How many there are.
     pub(super) fn plugs(self) -> usize {
@@ -163,6 +165,7 @@ async fn connect(
 
 impl Plugs {
     /// Those that were handed out. They must be sockets for TCP that are not connected.
+    #[cfg(target_os = "linux")]
     pub(super) fn new(sockets: impl IntoIterator<Item = TcpStream>) -> io::Result<Self> {
         let sockets: VecDeque<TcpStream> = sockets.into_iter().collect();
         sockets.iter().try_for_each(|socket| socket.set_nonblocking(true))?;

@@ -100,30 +100,16 @@ fn runtime_directory() -> Option<PathBuf> {
 /// Looks wherever they may be, and says what is lost.
 fn look(mounts: &Mounts, is_covered: impl Fn(&Path) -> bool) -> (Search, Vec<Fault>) {
     let mut search = Search::outside(mounts.of_the_kernel());
-    let (bound, names) = match bound::bound() {
-        Ok(bound) => (Ok(bound), Vec::new()),
-        Err(error) => (Err(error), bound::names()),
-    };
-    for name in &names {
-        search.path(name);
-    }
-    // What is on filesystems of which all is covered is so, wherever it is there.
-    let is_open = |file: &FileId| mounts.of(file.device).any(|mount| !is_covered(&mount.point));
-    let mut wanted: Vec<Wanted> = Vec::new();
-    let mut missing = Vec::new();
-    match bound {
-        Ok(bound) => {
-            let open = bound.into_iter().filter(|(file, _)| is_open(file));
-            wanted = open.map(|(file, name)| Wanted { file, name, paths: Vec::new() }).collect();
+    let bound = match bound::bound() {
+        Ok(bound) => bound,
+        Err(error) => {
+            bound::names().iter().for_each(|name| search.path(name));
+            usual_places(&mut search, mounts);
+            return (search, vec![unlisted(&error)]);
         }
-        Err(error) => missing.push(unlisted(&error)),
-    }
-    let is_relative = |wanted: &Wanted| !wanted.name.is_absolute();
-    let workplaces = if wanted.iter().any(is_relative) { workplaces() } else { BTreeSet::new() };
-    for socket in &mut wanted {
-        socket.paths = paths(socket, &workplaces, mounts);
-        socket.paths.iter().for_each(|path| search.path(path));
-    }
+    };
+    let wanted = wanted(bound, mounts, is_covered);
+    wanted.iter().flat_map(|socket| &socket.paths).for_each(|path| search.path(path));
     for socket in lost(&wanted, &search, mounts) {
         for parent in socket.paths.iter().filter_map(|path| path.parent()) {
             search.below(parent, 0);
@@ -137,19 +123,39 @@ fn look(mounts: &Mounts, is_covered: impl Fn(&Path) -> bool) -> (Search, Vec<Fau
         }
     }
     if !lost(&wanted, &search, mounts).is_empty() {
-        for place in own_places() {
-            search.below(&place, MAX_DEPTH);
-        }
+        own_places().for_each(|place| search.below(&place, MAX_DEPTH));
     }
     let mut lost = lost(&wanted, &search, mounts);
     if !lost.is_empty() {
         // Who ends removes the file, and then closes the socket.
         sleep(PAUSE);
-        let still = bound::bound().unwrap_or_default();
-        lost.retain(|socket| still.contains_key(&socket.file));
+        if let Ok(still) = bound::bound() {
+            lost.retain(|socket| still.contains_key(&socket.file));
+        }
     }
-    missing.extend(unfound(&lost));
+    let missing = unfound(&lost).into_iter().collect();
     (search, missing)
+}
+
+/// Those that may be within reach. What is on filesystems of which every mount is covered is so, wherever
+/// it is there.
+fn wanted(
+    bound: BTreeMap<FileId, PathBuf>,
+    mounts: &Mounts,
+    is_covered: impl Fn(&Path) -> bool,
+) -> Vec<Wanted> {
+    let is_open = |file: &FileId| mounts.of(file.device).any(|mount| !is_covered(&mount.point));
+    let open = bound.into_iter().filter(|(file, _)| is_open(file));
+    let mut wanted: Vec<Wanted> =
+        open.map(|(file, name)| Wanted { file, name, paths: Vec::new() }).collect();
+    let workplaces = match wanted.iter().all(|socket| socket.name.is_absolute()) {
+        true => BTreeSet::new(),
+        false => workplaces(),
+    };
+    for socket in &mut wanted {
+        socket.paths = paths(socket, &workplaces, mounts);
+    }
+    wanted
 }
 
 /// One that is bound, and may be within reach.

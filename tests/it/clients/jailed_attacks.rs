@@ -93,6 +93,20 @@ async fn namespaces_that_are_all_in_use_are_no_reason_either() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_jail_within_a_jail_is_one_or_says_why_not() {
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        let inner = "\"$EXEAT\" run --jail require --preset agent -- echo ran";
+        let finished = run(jail.script(inner)).await;
+        let is_root = matches!(user, User::Own) && rustix::process::geteuid().is_root();
+        let expected = if is_root { (Some(69), "") } else { (Some(0), "ran\n") };
+        let found = (finished.code, finished.text());
+        assert_eq!((found.0, found.1.as_str()), expected, "{user:?} {}", finished.stderr);
+        assert_eq!(finished.stderr.contains("root needs CAP_SETFCAP"), is_root);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_sockets_is_hidden() {
     for user in users() {
         let Some(jail) = Jail::set(user).await else { return };
