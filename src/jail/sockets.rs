@@ -55,8 +55,8 @@ const MAX_DEPTH: usize = 4;
 /// How far above and below the place where they were bound, if they are not there.
 const NEARBY: usize = 2;
 
-/// Before one counts as lost.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Milliseconds, before one counts as lost.
+const PAUSES: &[u64] = &[20, 50, 100, 200, 400, 800];
 
 /// How many that are not found are named.
 const MAX_NAMED: usize = 3;
@@ -126,9 +126,13 @@ fn look(mounts: &Mounts, is_covered: impl Fn(&Path) -> bool) -> (Search, Vec<Fau
         own_places().for_each(|place| search.below(&place, MAX_DEPTH));
     }
     let mut lost = lost(&wanted, &search, mounts);
-    if !lost.is_empty() {
-        // Who ends removes the file, and then closes the socket.
-        sleep(PAUSE);
+    for pause in PAUSES {
+        if lost.is_empty() {
+            break;
+        }
+        // Who ends removes the file and then closes the socket; who starts a program shares it until
+        // that has begun.
+        sleep(Duration::from_millis(*pause));
         if let Ok(still) = bound::bound() {
             lost.retain(|socket| still.contains_key(&socket.file));
         }
