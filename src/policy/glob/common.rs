@@ -31,10 +31,11 @@ pub(in crate::policy) fn name_of_both(one: &Pattern, other: &Pattern) -> Option<
     let (ones, others) = (bodies(one), bodies(other));
     let common = |one: &str, other: &str, marks: Marks| {
         let text = text_of_both(one.as_bytes(), other.as_bytes(), marks)?;
-        DnsName::parse(&text).ok()
+        // A dot at the end is none of the name's.
+        DnsName::parse(&text).ok().filter(|name| name.as_str().as_bytes() == text)
     };
     // With a letter or digit in each star's place first: `build-*` is no label without.
-    let filled = |body: &str| body.replace('*', "?*");
+    let filled = |body: &str| body.replace('*', "?*").replace("??*", "?*");
     let pairs = || ones.iter().flat_map(|one| others.iter().map(move |other| (one, other)));
     let found = pairs()
         .find_map(|(one, other)| common(&filled(one), &filled(other), Marks::LettersAndDigits));
@@ -154,6 +155,7 @@ mod tests {
             ("a*.test", "b*.test", false),
             ("**.example.com", "*.org", false),
             ("a?.test", "a*bc.test", false),
+            ("a.a*", "*.*.*", true),
         ] {
             let found = name_of_both(&pattern(one), &pattern(other));
             assert_eq!(found.is_some(), exists, "{one} {other}");
