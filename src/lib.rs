@@ -14,6 +14,7 @@
 //! |---|---|---|
 //! | [`net`] | the words of the network, parsed once | yes |
 //! | [`http1`] | heads and bodies of HTTP/1, read strictly | yes |
+//! | [`socks5`] | what a client of SOCKS5 says before its tunnel | yes |
 //! | [`policy`] | `requirements.toml` to rules to decisions; permits | yes |
 //! | [`requirements`] | several documents, the one that applies | yes |
 //! | [`settings`] | flags, environment and `exeat.toml` to one value | |
@@ -39,11 +40,11 @@
 //!
 //! # Invariants
 //!
-//! 1. `net`, `http1`, `policy` and `requirements` are pure: functions of values. No sockets, files,
-//!    clock, environment, threads or logging.
+//! 1. `net`, `http1`, `socks5`, `policy` and `requirements` are pure: functions of values. No
+//!    sockets, files, clock, environment, threads or logging.
 //! 2. **No permit, no socket.** The dialer takes a [`policy::Permit`] and
 //!    [`policy::VettedAddress`]es; only `policy` can make either. CONNECT, absolute-form, a second
-//!    request on a kept connection, a connection captured in a jail, `exeat check`, `exeat diff` and
+//!    request on a kept connection, SOCKS5, a connection captured in a jail, `exeat check`, `exeat diff` and
 //!    `exeat bench` all go through [`policy::Policy::decide`]. One that only observes gives a permit
 //!    where no rule speaks about a host, and the permit says so.
 //! 3. Host text is parsed once, in `net`. That value is matched, resolved, dialled, compared with
@@ -75,6 +76,7 @@ pub mod policy;
 pub mod proxy;
 pub mod requirements;
 pub mod settings;
+pub mod socks5;
 pub mod source;
 pub mod tls;
 pub mod upstream;

@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("http1", &["net"]),
+    ("socks5", &["net"]),
     ("policy", &["net"]),
     ("requirements", &["net", "policy"]),
     ("settings", &["net", "policy", "requirements"]),
@@ -17,7 +18,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tls", &["net"]),
     ("confine", &[]),
     ("upstream", &["net", "http1", "policy", "dns"]),
-    ("proxy", &["net", "http1", "policy", "settings", "observe", "dns", "tls", "upstream"]),
+    (
+        "proxy",
+        &["net", "http1", "socks5", "policy", "settings", "observe", "dns", "tls", "upstream"],
+    ),
     ("jail", &["net", "confine"]),
     (
         "app",
@@ -38,7 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// What the pure modules never name.
-const PURE: &[&str] = &["net", "http1", "policy", "requirements"];
+const PURE: &[&str] = &["net", "http1", "socks5", "policy", "requirements"];
 const IMPURE_PATHS: &[&str] = &[
     "tokio::",
     "hyper::",

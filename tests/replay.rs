@@ -71,3 +71,8 @@ fn http_head() {
 fn pattern() {
     replay("pattern", targets::pattern);
 }
+
+#[test]
+fn socks5() {
+    replay("socks5", targets::socks5);
+}

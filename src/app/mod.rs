@@ -33,6 +33,7 @@ use crate::{
 /// A proxy that accepts, and has shown that it refuses; made by [`Opened::start`].
 pub struct App {
     address: SocketAddr,
+    socks: Option<SocketAddr>,
     context: Arc<Context>,
     workers: Workers,
     policies: watch::Sender<Arc<Policy>>,
@@ -57,10 +58,16 @@ const AUDIT_GRACE: Duration = Duration::from_secs(2);
 const ABORT_GRACE: Duration = Duration::from_secs(2);
 
 impl App {
-    /// Where it listens.
+    /// Where it listens for HTTP.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for SOCKS5, if it does.
+    #[must_use]
+    pub fn socks_address(&self) -> Option<SocketAddr> {
+        self.socks
     }
 
     /// What happens to hosts that no rule speaks about.

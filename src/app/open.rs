@@ -26,11 +26,11 @@ use crate::{
     observe::{Audit, AuditError, AuditOutput, Counters, Refusals},
     policy::{Egress, Mode, Policy, Ruleset},
     proxy::{
-        Bound, Captured, Context, Destinations, ListenError, Pipes, Places, SelfTestError, Workers,
-        WorkersError, self_test,
+        Bound, Captured, Context, Destinations, ListenError, Listeners, Pipes, Places,
+        SelfTestError, Workers, WorkersError, self_test,
     },
     requirements::{Applied, Rejected},
-    settings::{AuditTarget, Confine, Listen, Permissions, Settings},
+    settings::{AuditTarget, Confine, Listen, Permissions, Settings, Socks},
     source::{LocateError, PolicySource, ReadError, Snapshot},
     upstream::Pool,
 };
@@ -41,7 +41,7 @@ pub struct Opened {
     source: Arc<PolicySource>,
     snapshot: Snapshot,
     applied: Applied,
-    bound: Bound,
+    listeners: Listeners,
     /// For the self-test.
     bound_within: Bound,
     own: Vec<(IpAddr, IpNet)>,
@@ -119,8 +119,7 @@ impl Opened {
         if settings.mode == Mode::Observe && settings.audit == AuditTarget::Off {
             tracing::warn!("observed requests are not recorded: the audit is off");
         }
-        let address = listen_address(&settings, &applied.ruleset)?;
-        let bound = Bound::new(address)?;
+        let listeners = listeners(&settings, &applied.ruleset)?;
         let bound_within = Bound::on_loopback()?;
         let own = own_networks()?;
         let resolver = Resolver::new(&settings.dns, settings.timeouts.dns)?;
@@ -131,7 +130,7 @@ impl Opened {
             source,
             snapshot,
             applied,
-            bound,
+            listeners,
             bound_within,
             own,
             resolver,
@@ -149,7 +148,8 @@ impl Opened {
     ///
     /// It is no socket that can be accepted on.
     pub fn accept_on(self, listener: TcpListener) -> Result<Self, StartError> {
-        Ok(Self { bound: Bound::adopt(listener)?, ..self })
+        let listeners = Listeners { http: Bound::adopt(listener)?, ..self.listeners };
+        Ok(Self { listeners, ..self })
     }
 
     /// Serves connections that were meant for other hosts too, and arrive there.
@@ -172,10 +172,10 @@ impl Opened {
         Self { refusals: Some(refusals), ..self }
     }
 
-    /// Where it will listen.
+    /// Where it will listen for HTTP.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.bound.address()
+        self.listeners.http.address()
     }
 
     /// Gives up everything that the proxy will not need, and says what that is. To be called before
@@ -226,14 +226,15 @@ impl Opened {
         let summary = summary(&self.source, &self.applied);
         let Applied { ruleset, warnings, .. } = self.applied;
         let settings = self.settings;
-        let address = self.bound.address();
+        let Listeners { http, socks } = &self.listeners;
+        let (address, socks_address) = (http.address(), socks.as_ref().map(Bound::address));
         let clients = settings
             .listen
             .clients
             .clone()
-            .unwrap_or_else(|| default_clients(&self.bound, &self.own));
+            .unwrap_or_else(|| default_clients(&self.listeners, &self.own));
         let egress = Egress {
-            listeners: vec![address],
+            listeners: [address].into_iter().chain(socks_address).collect(),
             own_addresses: self.own.iter().map(|(address, _)| *address).collect(),
             ..settings.egress()
         };
@@ -271,13 +272,14 @@ impl Opened {
         });
         let own_address = self.bound_within.address();
         let tested = self_test(self.bound_within.into_listener()?, own_address, &context).await?;
-        let workers = Workers::start(tested, self.bound, threads, &context)?;
+        let workers = Workers::start(tested, self.listeners, threads, &context)?;
         if let Some(captured) = self.captured {
             let accepting = captured.listen(Arc::clone(&context))?;
             context.tasks.spawn(accepting);
         }
         Ok(App {
             address,
+            socks: socks_address,
             context,
             workers,
             policies,
@@ -311,15 +313,35 @@ fn audit_places(path: &Path) -> Vec<PathBuf> {
     places
 }
 
-fn listen_address(settings: &Settings, ruleset: &Ruleset) -> Result<SocketAddr, StartError> {
-    let port = ruleset.http_port.map_or(Listen::DEFAULT_PORT, |port| port.number());
-    let address =
-        settings.listen.http.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+/// Binds wherever clients are to connect.
+fn listeners(settings: &Settings, ruleset: &Ruleset) -> Result<Listeners, StartError> {
+    let on_loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let http = settings.listen.http.unwrap_or_else(|| {
+        on_loopback(ruleset.http_port.map_or(Listen::DEFAULT_PORT, |port| port.number()))
+    });
+    let socks = match settings.listen.socks {
+        Socks::At(address) => Some(address),
+        Socks::Off => None,
+        Socks::OfPolicy => ruleset.socks_port.map(|port| on_loopback(port.number())),
+    };
+    let bind = |address: SocketAddr| -> Result<Bound, StartError> {
+        may_listen(address, settings, ruleset)?;
+        Ok(Bound::new(address)?)
+    };
+    Ok(Listeners { http: bind(http)?, socks: socks.map(bind).transpose()? })
+}
+
+/// Loopback, or what is allowed beyond it.
+fn may_listen(
+    address: SocketAddr,
+    settings: &Settings,
+    ruleset: &Ruleset,
+) -> Result<(), StartError> {
     if address.ip().to_canonical().is_loopback() {
-        return Ok(address);
+        return Ok(());
     }
     match (ruleset.allow_non_loopback_proxy, settings.listen.allow_non_loopback) {
-        (Some(true), _) | (None, true) => Ok(address),
+        (Some(true), _) | (None, true) => Ok(()),
         (Some(false), _) => Err(StartError::NotLoopback {
             address,
             why: "the policy forbids it (dangerously_allow_non_loopback_proxy = false)",
@@ -346,8 +368,10 @@ fn own_networks() -> Result<Vec<(IpAddr, IpNet)>, StartError> {
 }
 
 /// Loopback; and beyond loopback the subnets this machine is in.
-fn default_clients(bound: &Bound, own: &[(IpAddr, IpNet)]) -> Vec<IpNet> {
+fn default_clients(listeners: &Listeners, own: &[(IpAddr, IpNet)]) -> Vec<IpNet> {
+    let Listeners { http, socks } = listeners;
+    let is_loopback = http.is_loopback() && socks.as_ref().is_none_or(Bound::is_loopback);
     let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse().ok());
-    let subnets = own.iter().map(|(_, network)| *network).filter(|_| !bound.is_loopback());
+    let subnets = own.iter().map(|(_, network)| *network).filter(|_| !is_loopback);
     loopback.chain(subnets).collect()
 }

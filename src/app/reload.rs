@@ -71,8 +71,9 @@ impl Reloader {
         let old = self.policies.send_replace(Arc::new(policy));
         self.counters.reloads.increment();
         tracing::info!(generation, "policy reloaded: {summary}");
-        if old.ruleset().http_port != self.policies.borrow().ruleset().http_port {
-            tracing::warn!("http_port has changed: restart to listen there");
+        let ports = |policy: &Policy| (policy.ruleset().http_port, policy.ruleset().socks_port);
+        if ports(&old) != ports(&self.policies.borrow()) {
+            tracing::warn!("http_port or socks_port has changed: restart to listen there");
         }
     }
 

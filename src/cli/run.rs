@@ -30,7 +30,7 @@ use crate::{
     },
     net::{Authority, Host, Port},
     observe::{Refusals, start_log},
-    settings::{Environment, Flags, Permissions, Settings},
+    settings::{Environment, Flags, Permissions, Settings, Socks},
     source::SYSTEM_FILE,
 };
 
@@ -95,6 +95,7 @@ impl Run {
             preset: policy.preset,
             // Private: a port of the kernel's choice, and nobody but this machine.
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            socks: Some(Socks::Off),
             audit: Some(audit.unwrap_or_else(|| "off".into())),
             drain: Some(DRAIN),
             ..Flags::default()

@@ -15,7 +15,7 @@ use crate::{
     app::{Opened, StartError},
     observe::start_log,
     policy::Mode,
-    settings::{Confine, Environment, Flags, Permissions, Settings, parse_duration},
+    settings::{Confine, Environment, Flags, Permissions, Settings, Socks, parse_duration},
     source::SYSTEM_FILE,
 };
 
@@ -32,7 +32,11 @@ pub(super) struct Serve {
     /// policy's `http_port`, or 3128]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
     listen: Option<SocketAddr>,
-    /// Allow --listen beyond loopback, for containers [default: `$EXEAT_ALLOW_NON_LOOPBACK`]
+    /// Where to listen for SOCKS5 too, or `off` [default: `$EXEAT_SOCKS`, then 127.0.0.1 and the
+    /// policy's `socks_port`, or nowhere]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_socks)]
+    socks: Option<Socks>,
+    /// Allow --listen and --socks beyond loopback, for containers [default: `$EXEAT_ALLOW_NON_LOOPBACK`]
     #[arg(long)]
     allow_non_loopback: bool,
     /// Where audit records go: stdout, stderr, off or a file [default: `$EXEAT_AUDIT`, then stdout]
@@ -101,6 +105,7 @@ impl Serve {
             requirements: self.policy.requirements,
             preset: self.policy.preset,
             listen: self.listen,
+            socks: self.socks,
             allow_non_loopback: self.allow_non_loopback,
             audit: self.audit,
             mode: match self.mode {
@@ -116,6 +121,10 @@ impl Serve {
 
 fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:3128")
+}
+
+fn parse_socks(text: &str) -> Result<Socks, &'static str> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8081, or `off`")
 }
 
 async fn serve(opened: Opened, threads: NonZero<usize>) -> Exit {
@@ -143,8 +152,10 @@ async fn serve(opened: Opened, threads: NonZero<usize>) -> Exit {
             "; OBSERVING, not enforcing"
         }
     };
+    let socks =
+        app.socks_address().map_or_else(String::new, |address| format!(" and socks5h://{address}"));
     say(&format!(
-        "exeat: listening on http://{}; {}{lowered}{observes}",
+        "exeat: listening on http://{}{socks}; {}{lowered}{observes}",
         app.address(),
         app.policy_summary()
     ));

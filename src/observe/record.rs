@@ -44,6 +44,8 @@ pub enum Protocol {
     Http,
     /// CONNECT.
     HttpsConnect,
+    /// CONNECT of SOCKS5.
+    Socks5,
 }
 
 /// How a tunnel or an exchange ended.
@@ -216,6 +218,7 @@ impl Protocol {
             Self::Captured => "captured_tcp",
             Self::Http => "http",
             Self::HttpsConnect => "https_connect",
+            Self::Socks5 => "socks5_tcp",
         }
     }
 }

@@ -89,6 +89,7 @@ pub(super) fn compile(
         allow_local_binding: network.allow_local_binding,
         allow_non_loopback_proxy: network.allow_non_loopback_proxy,
         http_port: network.http_port,
+        socks_port: network.socks_port,
         switches: switches(network, text),
         source: Arc::clone(source),
         allow_line: network.allow_at.map(|at| Lines::new(text).line(at)),

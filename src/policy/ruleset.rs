@@ -16,6 +16,8 @@ pub struct Ruleset {
     pub allow_non_loopback_proxy: Option<bool>,
     /// `http_port`.
     pub http_port: Option<Port>,
+    /// `socks_port`.
+    pub socks_port: Option<Port>,
     /// Every key that is no list of domains, as it is written.
     pub switches: Vec<Switch>,
     /// The file they come from.

@@ -9,20 +9,16 @@ use std::{
     time::Duration,
 };
 
-use http::Method;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{
-    admit::refuse,
     client::Client,
-    connect::open,
+    connect::open_listed,
     context::Context,
     crew::Load,
-    limit::Limit,
     listener::{Bound, ListenError, accept, seat},
-    refusal::Refusal,
-    tunnel::{Leg, Tunnel},
+    tunnel::Leg,
     turn_away::NoPlace,
 };
 use crate::{net::Authority, observe::Protocol};
@@ -86,7 +82,7 @@ fn take(
     let load = Load::default();
     let client = Arc::new(Client::new(Arc::clone(context), address, place, seat, load, None));
     context.tasks.spawn(async move {
-        match leave(&client, authority).await {
+        match open_listed(&client, Protocol::Captured, authority).await {
             Ok((tunnel, origin)) => {
                 tunnel.run(Leg::new(stream), origin).await;
             }
@@ -97,31 +93,6 @@ fn take(
         }
     });
     Ok(())
-}
-
-/// What a request of HTTP is asked too, and then what a CONNECT is.
-async fn leave(client: &Arc<Client>, authority: Authority) -> Result<(Tunnel, Leg), Refusal> {
-    let context = client.context();
-    let policy = context.policy();
-    let refused = |reason| {
-        refuse(
-            client,
-            Protocol::Captured,
-            &Method::CONNECT,
-            &authority,
-            Arc::clone(&policy),
-            reason,
-        );
-    };
-    if !client.is_listed(&policy) {
-        refused("client_not_listed");
-        return Err(Refusal::ClientNotListed(client.address().ip()));
-    }
-    let Some(_request) = context.places.requests.take() else {
-        refused("limit_reached");
-        return Err(Refusal::Limit(Limit::Requests));
-    };
-    open(client, Protocol::Captured, authority).await
 }
 
 /// Has the end of a connection look such that nobody takes it for an empty answer.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{
-    admit::{admit, check_host, meant},
+    admit::{admit, check_host, meant, refuse},
     client::Client,
     limit::Limit,
     opening::Opening,
@@ -34,6 +34,38 @@ pub(super) async fn connect(
     open(client, Protocol::HttpsConnect, authority).await
 }
 
+/// What a request of HTTP is asked too, and then what a CONNECT is: for ways in that are not HTTP.
+///
+/// # Errors
+///
+/// The refusal, which has been recorded.
+///
+/// # Cancel safety
+///
+/// Dropping the future abandons lookup and dialling.
+pub(super) async fn open_listed(
+    client: &Arc<Client>,
+    protocol: Protocol,
+    authority: Authority,
+) -> Result<(Tunnel, Leg), Refusal> {
+    let context = client.context();
+    let policy = context.policy();
+    let refused = |reason| {
+        let policy = Arc::clone(&policy);
+        refuse(client, protocol, &Method::CONNECT, &authority, policy, reason);
+    };
+    if !client.is_listed(&policy) {
+        refused("client_not_listed");
+        return Err(Refusal::ClientNotListed(client.address().ip().to_canonical()));
+    }
+    let Some(_request) = context.places.requests.take() else {
+        refused("limit_reached");
+        return Err(Refusal::Limit(Limit::Requests));
+    };
+    let authority = meant(client, protocol, &Method::CONNECT, authority)?;
+    open(client, protocol, authority).await
+}
+
 /// Everything before a tunnel: leave, a place, a connection to the origin.
 ///
 /// # Errors
@@ -43,7 +75,7 @@ pub(super) async fn connect(
 /// # Cancel safety
 ///
 /// Dropping the future abandons the lookup and dialling.
-pub(super) async fn open(
+async fn open(
     client: &Arc<Client>,
     protocol: Protocol,
     authority: Authority,

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{client::Client, connection::serve, context::Context};
+use super::{client::Client, connection, context::Context, socks};
 
 /// The threads, as the one that accepts sees them.
 #[derive(Debug, Default)]
@@ -38,9 +38,17 @@ struct Member {
     queue: UnboundedSender<Handed>,
 }
 
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spoken {
+    Http,
+    Socks5,
+}
+
 /// A connection on its way to another thread.
 #[derive(Debug)]
 struct Handed {
+    spoken: Spoken,
     client: Arc<Client>,
     stream: StdStream,
     /// Work is not over before it has arrived.
@@ -67,6 +75,7 @@ impl Crew {
     pub(super) fn serve(
         &self,
         context: &Context,
+        spoken: Spoken,
         stream: TcpStream,
         client: impl FnOnce(Load) -> Arc<Client>,
     ) {
@@ -74,11 +83,12 @@ impl Crew {
         let idlest = self.others.iter().min_by_key(|member| of(&member.load));
         match idlest.filter(|member| of(&member.load) < of(&self.here)) {
             None => {
-                context.tasks.spawn(serve(client(Load::on(&self.here)), stream));
+                spoken.serve(context, client(Load::on(&self.here)), stream);
             }
             Some(Member { load, queue }) => {
                 let client = client(Load::on(load));
-                let handed = |stream| Handed { client, stream, _under_way: context.tasks.token() };
+                let _under_way = context.tasks.token();
+                let handed = |stream| Handed { spoken, client, stream, _under_way };
                 // A socket that the runtime cannot let go of is closed, and so is one for a thread
                 // that has ended.
                 stream.into_std().map(|stream| queue.send(handed(stream)).ok()).ok();
@@ -90,11 +100,21 @@ impl Crew {
 impl Share {
     /// Serves what comes, until the one that accepts has ended.
     pub(super) async fn serve(mut self, context: Arc<Context>) {
-        while let Some(Handed { client, stream, .. }) = self.0.recv().await {
+        while let Some(Handed { spoken, client, stream, .. }) = self.0.recv().await {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                context.tasks.spawn(serve(client, stream));
+                spoken.serve(&context, client, stream);
             }
         }
+    }
+}
+
+impl Spoken {
+    /// Serves a connection, on this thread.
+    fn serve(self, context: &Context, client: Arc<Client>, stream: TcpStream) {
+        match self {
+            Self::Http => context.tasks.spawn(connection::serve(client, stream)),
+            Self::Socks5 => context.tasks.spawn(socks::serve(client, stream)),
+        };
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     backoff::Backoff,
     client::Client,
     context::Context,
-    crew::Crew,
+    crew::{Crew, Spoken},
     places::{Place, Seat},
     self_test::Probe,
     spare::{Spare, Waiting},
@@ -117,9 +117,14 @@ impl Bound {
 /// # Cancel safety
 ///
 /// Dropping the future stops accepting; connections go on.
-pub(super) async fn listen(listener: TcpListener, context: Arc<Context>, crew: Crew) {
-    let farewell = Farewell::new();
-    let serve = |stream, address| match admit(stream, address, None, &context, &crew) {
+pub(super) async fn listen(
+    listener: TcpListener,
+    spoken: Spoken,
+    context: Arc<Context>,
+    crew: Arc<Crew>,
+) {
+    let farewell = Farewell::new(spoken);
+    let serve = |stream, address| match admit(stream, address, spoken, None, &context, &crew) {
         Ok(()) => {}
         Err((stream, why)) => farewell.say(stream, why, &context),
     };
@@ -177,6 +182,7 @@ pub(super) async fn accept(
 pub(super) fn admit(
     stream: TcpStream,
     address: SocketAddr,
+    spoken: Spoken,
     probe: Option<Probe>,
     context: &Arc<Context>,
     crew: &Crew,
@@ -188,7 +194,7 @@ pub(super) fn admit(
     // Others inherit it from the listening socket.
     #[cfg(not(target_os = "linux"))]
     tune(&SockRef::from(&stream));
-    crew.serve(context, stream, |load| {
+    crew.serve(context, spoken, stream, |load| {
         Arc::new(Client::new(Arc::clone(context), address, place, seat, load, probe))
     });
     Ok(())

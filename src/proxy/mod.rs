@@ -1,7 +1,7 @@
 //! The data path: a client's connection in, a tunnel or a forwarded request out.
 //!
 //! The main path: [`self_test`] sees a refusal, [`Workers`] accept as long as there are
-//! [`Places`], `connection` serves, `inbound` reads heads, `connect` and `forward` (and
+//! [`Places`], `connection` serves, `inbound` reads heads, `connect` and `forward` (and `socks` and
 //! `captured`, without HTTP) ask the policy through `admit`, `opening` judges what a tunnel carries,
 //! `tunnel` and `exchange` move the bytes, `standing` asks again when the policy changes,
 //! `refusal` says no in the words of `verdict`. Nothing here decides who may go where.
@@ -41,6 +41,7 @@ mod reply;
 mod rewrite;
 mod self_test;
 mod shared_buffer;
+mod socks;
 mod spare;
 mod standing;
 mod standstill;
@@ -55,4 +56,4 @@ pub use listener::{Bound, ListenError};
 pub use pipes::Pipes;
 pub use places::Places;
 pub use self_test::{SelfTestError, Tested, self_test};
-pub use workers::{Workers, WorkersError};
+pub use workers::{Listeners, Workers, WorkersError};

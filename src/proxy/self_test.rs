@@ -15,7 +15,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{context::Context, crew::Crew, listener::admit};
+use super::{
+    context::Context,
+    crew::{Crew, Spoken},
+    listener::admit,
+};
 use crate::{
     net::{Authority, Host},
     observe::Audit,
@@ -136,7 +140,7 @@ async fn serve_only(
     loop {
         let (stream, address) = own.accept().await?;
         if address == from {
-            admit(stream, address, Some(probe), context, &Crew::default())
+            admit(stream, address, Spoken::Http, Some(probe), context, &Crew::default())
                 .map_err(|_| io::Error::other("there is no place for a connection"))?;
             return std::future::pending().await;
         }

@@ -284,7 +284,7 @@ impl From<Stopped> for End {
 }
 
 /// Lets what was sent arrive: closing a socket with unread bytes resets the connection.
-async fn linger(client: &mut TcpStream) {
+pub(super) async fn linger(client: &mut TcpStream) {
     let drained = async {
         client.shutdown().await?;
         tokio::io::copy(client, &mut tokio::io::sink()).await

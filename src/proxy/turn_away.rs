@@ -12,8 +12,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{context::Context, limit::Limit, refusal::Refusal, reply::Recipient};
-use crate::observe::Counters;
+use super::{context::Context, crew::Spoken, limit::Limit, refusal::Refusal, reply::Recipient};
+use crate::{observe::Counters, socks5::Reply};
 
 /// What is said to clients that find no place.
 #[derive(Debug)]
@@ -38,11 +38,19 @@ pub(super) enum NoPlace {
 /// were read resets the connection, which may destroy the answer (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
 
+/// To a client of SOCKS5 that nobody has heard: that it need not authenticate. It reads the failure
+/// as the answer to its request.
+const UNHEARD: [u8; 2] = [5, 0];
+
 /// Of what has come already, so much is read away where nobody may linger.
 const READ_BYTES: usize = 4 << 10;
 
 impl Farewell {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(spoken: Spoken) -> Self {
+        let answer = |limit| match spoken {
+            Spoken::Http => answer(limit),
+            Spoken::Socks5 => [&UNHEARD[..], &Reply::Failure.bytes()].concat(),
+        };
         Self {
             connections: answer(Limit::Connections),
             client_connections: answer(Limit::ClientConnections),
@@ -50,7 +58,7 @@ impl Farewell {
         }
     }
 
-    /// Answers 503 and closes.
+    /// Answers 503, or that SOCKS failed, and closes.
     pub(super) fn say(&self, stream: TcpStream, why: NoPlace, context: &Arc<Context>) {
         why.count(&context.counters);
         let answer = match why {

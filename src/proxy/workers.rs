@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     context::Context,
-    crew::Crew,
+    crew::{Crew, Spoken},
     listener::{Bound, ListenError, listen},
     self_test::Tested,
 };
@@ -31,6 +31,15 @@ use super::{
 pub struct Workers {
     stop: CancellationToken,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// The sockets at which clients connect.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For HTTP.
+    pub http: Bound,
+    /// For SOCKS5, if that is spoken.
+    pub socks: Option<Bound>,
 }
 
 /// A proxy that has no threads to serve with.
@@ -52,7 +61,7 @@ impl Workers {
     /// One of the threads cannot start; those that could end again.
     pub fn start(
         _: Tested,
-        bound: Bound,
+        listeners: Listeners,
         count: NonZero<usize>,
         context: &Arc<Context>,
     ) -> Result<Self, WorkersError> {
@@ -64,13 +73,18 @@ impl Workers {
             workers.spawn(number, runtime()?, move || share.serve(context))?;
         }
         let first = runtime()?;
-        let listener = {
+        let Listeners { http, socks } = listeners;
+        let (http, socks) = {
             let _inside = first.enter();
-            bound.into_listener()?
+            (http.into_listener()?, socks.map(Bound::into_listener).transpose()?)
         };
-        let context = Arc::clone(context);
+        let (context, crew) = (Arc::clone(context), Arc::new(crew));
         workers.spawn(0, first, move || async move {
-            context.tasks.spawn(listen(listener, Arc::clone(&context), crew));
+            let spoken = [Some((http, Spoken::Http)), socks.map(|socks| (socks, Spoken::Socks5))];
+            for (listener, spoken) in spoken.into_iter().flatten() {
+                let listening = listen(listener, spoken, Arc::clone(&context), Arc::clone(&crew));
+                context.tasks.spawn(listening);
+            }
         })?;
         Ok(workers)
     }

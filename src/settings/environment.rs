@@ -5,7 +5,7 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::parse_duration;
+use super::{Socks, parse_duration};
 
 /// What the environment says.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +18,8 @@ pub struct Environment {
     pub settings: Option<PathBuf>,
     /// `EXEAT_LISTEN`.
     pub listen: Option<SocketAddr>,
+    /// `EXEAT_SOCKS`: as `--socks`.
+    pub socks: Option<Socks>,
     /// `EXEAT_ALLOW_NON_LOOPBACK`: `true` or `false`.
     pub allow_non_loopback: Option<bool>,
     /// `EXEAT_AUDIT`.
@@ -63,6 +65,10 @@ impl Environment {
             listen: parse("EXEAT_LISTEN", text("EXEAT_LISTEN")?, |value| {
                 value.parse().map_err(|_| "must be ADDRESS:PORT, such as 127.0.0.1:3128".to_owned())
             })?,
+            socks: parse("EXEAT_SOCKS", text("EXEAT_SOCKS")?, |value| {
+                let expected = "must be ADDRESS:PORT, such as 127.0.0.1:8081, or `off`";
+                value.parse().map_err(|_| expected.to_owned())
+            })?,
             allow_non_loopback: parse(
                 "EXEAT_ALLOW_NON_LOOPBACK",
                 text("EXEAT_ALLOW_NON_LOOPBACK")?,
@@ -99,6 +105,8 @@ mod tests {
             Environment::read(move |asked| (asked == name).then(|| value.into()))
         };
         assert_eq!(with("EXEAT_LISTEN", "127.0.0.1:0").unwrap().listen.unwrap().port(), 0);
+        assert_eq!(with("EXEAT_SOCKS", "off").unwrap().socks, Some(Socks::Off));
+        assert!(with("EXEAT_SOCKS", "8081").is_err());
         assert_eq!(with("EXEAT_DRAIN", "5s").unwrap().drain, Some(Duration::from_secs(5)));
         assert_eq!(with("EXEAT_PRESET", "").unwrap().preset, None);
         let error = with("EXEAT_LISTEN", "localhost").unwrap_err().to_string();

@@ -18,7 +18,7 @@ use toml::{
 
 use super::{
     parse_duration,
-    resolve::{Ech, Private, Sni},
+    resolve::{Ech, Private, Sni, Socks},
 };
 use crate::{
     net::DnsName,
@@ -29,6 +29,7 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 pub struct SettingsFile {
     pub(super) http: Option<SocketAddr>,
+    pub(super) socks: Option<Socks>,
     pub(super) clients: Option<Vec<IpNet>>,
     pub(super) private: Vec<Private>,
     pub(super) servers: Option<Vec<SocketAddr>>,
@@ -85,7 +86,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "idle_origins",
         ],
     ),
-    ("listen", &["http", "clients"]),
+    ("listen", &["http", "socks", "clients"]),
     (
         "timeouts",
         &[
@@ -169,6 +170,10 @@ impl Reader {
             ("listen", "http") => {
                 self.file.http =
                     self.parsed(value, "ADDRESS:PORT, such as 127.0.0.1:3128", parse_ok)
+            }
+            ("listen", "socks") => {
+                self.file.socks =
+                    self.parsed(value, "ADDRESS:PORT, such as 127.0.0.1:8081, or \"off\"", parse_ok)
             }
             ("listen", "clients") => {
                 self.file.clients =

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use super::Socks;
 use crate::policy::Mode;
 
 /// The flags that share a setting with the environment or the settings file. `serve` has all of
@@ -14,6 +15,8 @@ pub struct Flags {
     pub preset: Option<String>,
     /// `--listen ADDR:PORT`.
     pub listen: Option<SocketAddr>,
+    /// `--socks ADDR:PORT|off`.
+    pub socks: Option<Socks>,
     /// `--allow-non-loopback`.
     pub allow_non_loopback: bool,
     /// `--audit stdout|stderr|off|FILE`.

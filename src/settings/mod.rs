@@ -15,5 +15,5 @@ pub use file::SettingsFile;
 pub use flags::Flags;
 pub use resolve::{
     Asked, AuditTarget, Chosen, Confine, Dns, Ech, Limits, Listen, Permissions, Private, Settings,
-    Sni, Timeouts, Tls,
+    Sni, Socks, Timeouts, Tls,
 };

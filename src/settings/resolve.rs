@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{AddrParseError, IpAddr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
@@ -90,6 +91,8 @@ pub enum Confine {
 pub struct Listen {
     /// The address that was asked for; the policy's `http_port` or 3128 on loopback otherwise.
     pub http: Option<SocketAddr>,
+    /// The same for SOCKS5.
+    pub socks: Socks,
     /// Who may use the proxy; loopback, and the local subnets when not on loopback, otherwise.
     pub clients: Option<Vec<IpNet>>,
     /// Whether listening beyond loopback was asked for.
@@ -99,6 +102,29 @@ pub struct Listen {
 impl Listen {
     /// The port when nobody names one, as Codex's.
     pub const DEFAULT_PORT: u16 = 3128;
+}
+
+/// Where to listen for SOCKS5.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Socks {
+    /// At an address that was asked for.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+    /// On loopback, at the policy's `socks_port`; nowhere, if it has none.
+    #[default]
+    OfPolicy,
+}
+
+impl FromStr for Socks {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At),
+        }
+    }
 }
 
 /// An exception for private destinations.
@@ -258,6 +284,7 @@ impl Settings {
             mode: flags.mode,
             listen: Listen {
                 http: flags.listen.or(environment.listen).or(file.http),
+                socks: flags.socks.or(environment.socks).or(file.socks).unwrap_or_default(),
                 clients: file.clients,
                 allow_non_loopback: flags.allow_non_loopback
                     || environment.allow_non_loopback.unwrap_or(false),

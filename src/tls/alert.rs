@@ -9,6 +9,8 @@ pub enum Alert {
     DecodeError,
     /// A name is missing where one must be (RFC 8446 §9.2).
     MissingExtension,
+    /// A message that has no place here.
+    UnexpectedMessage,
     /// The name is not one that is served here (RFC 6066 §3).
     UnrecognizedName,
 }
@@ -24,6 +26,7 @@ impl Alert {
             Self::AccessDenied => 49,
             Self::DecodeError => 50,
             Self::MissingExtension => 109,
+            Self::UnexpectedMessage => 10,
             Self::UnrecognizedName => 112,
         };
         [ALERT, 3, 3, 0, 2, FATAL, description]

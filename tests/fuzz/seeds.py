@@ -53,6 +53,18 @@ for row in some(rows("host_forms"), 1):
     if row["kind"] == "host":
         write("connection", row["id"], b"\0\x04CONNECT " + host + b":8080 HTTP/1.1\r\n\r\n")
 
+# Greetings of SOCKS5: without authentication, and with a name and a password.
+GREETINGS = [b"\5\1\0", b"\5\1\2\1\1u\1p"]
+for number, row in enumerate(some(rows("host_forms"), 2)):
+    host = decoded(row, "input_b64")
+    greeting = GREETINGS[number % 2]
+    if row["kind"] == "socks5_request":
+        write("socks5", row["id"], b"\x40" + greeting + host)
+        write("connection", row["id"], b"\0\x44" + greeting + host)
+    elif row["kind"] == "host" and len(host) < 256:
+        name = bytes([len(host)]) + host
+        write("socks5", row["id"], b"\x40" + greeting + b"\5\1\0\3" + name + b"\x01\xbb")
+
 for row in some(rows("tls_sni"), 2):
     first = decoded(row)
     write("client_hello", row["id"], b"\x40" + first)
@@ -96,6 +108,19 @@ for name, text in {
 }.items():
     for number, how in enumerate([b"\0\x04", b"\x09\x05", b"\0\x07"]):
         write("connection", f"{name}-{number}", how + text)
+
+IN_SOCKS = b"\5\1\0\5\1\0\3\7ok.test\x1f\x90"
+for name, text in {
+    "tunnel": IN_SOCKS + b"GET / HTTP/1.1\r\nHost: ok.test:8080\r\n\r\n",
+    "elsewhere": IN_SOCKS + b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+    "raw": IN_SOCKS + b"SSH-2.0-client\r\n",
+    "refused": b"\5\1\0\5\1\0\3\x09evil.test\x1f\x90SSH-2.0-client\r\n",
+    "denied": b"\5\1\0\5\1\0\3\x0edenied.ok.test\x1f\x90SSH-2.0-client\r\n",
+    "twice": IN_SOCKS + IN_SOCKS,
+    "http": IN_TUNNEL,
+}.items():
+    for number, how in enumerate([b"\0\x44", b"\x01\x45", b"\0\x47"]):
+        write("connection", f"socks-{name}-{number}", how + text)
 
 for path in sorted((CORPUS / "policy_files").glob("*.toml")):
     text = path.read_bytes()

@@ -1,15 +1,17 @@
-//! Every spelling of a host in the corpus gets its verdict, as CONNECT target, in absolute-form and
-//! as `Host`. Names in a ClientHello have a test of their own; SOCKS5 is not spoken.
+//! Every spelling of a host in the corpus gets its verdict, as CONNECT target, in absolute-form, as
+//! `Host` and as a name of SOCKS5. Names in a ClientHello have a test of their own.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use exeat::{
     net::{Authority, Port, Scheme, Target},
     policy::{Egress, Outcome, Policy, Review, Source},
+    socks5::{Handshake, Step},
 };
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{Proxy, ProxyBuilder, Zone, base64, exchange};
+use crate::support::{Proxy, ProxyBuilder, Zone, base64, exchange, raw_connect};
 
 const P1: &str = r#"
 [experimental_network]
@@ -34,6 +36,13 @@ const NOT_KEPT: &[(&str, &str)] = &[("HF-0707", "absolute"), ("HF-0753", "absolu
 
 /// The context of a `Host` field.
 const HOST: &str = "host_header";
+
+/// Those of SOCKS5: a name, and a whole request.
+const SOCKS: &str = "socks5";
+const SOCKS_REQUEST: &str = "socks5_request";
+
+/// That authentication is not needed.
+const GREETING: &[u8] = &[5, 1, 0];
 
 #[derive(Debug, Clone, PartialEq)]
 enum Verdict {
@@ -61,7 +70,8 @@ async fn served_rows() {
     let mut count = 0;
     for (name, text) in [("P1", P1), ("P2", P2)] {
         let policy = policy(text);
-        let proxy = ProxyBuilder::whole(text).dns(dns.address).start().await;
+        let builder = ProxyBuilder::whole(text).dns(dns.address);
+        let proxy = builder.flag("--socks=127.0.0.1:0").start().await;
         let own = include_str!("../corpus/host_forms.jsonl").lines();
         let web = include_str!("../corpus/host_forms_wpt.jsonl").lines();
         for row in own.chain(web) {
@@ -76,7 +86,10 @@ async fn served_rows() {
                     continue; // A public address, which a test must not dial.
                 }
                 count += 1;
-                let status = ask(&proxy, &target, context).await;
+                let status = match context {
+                    SOCKS | SOCKS_REQUEST => ask_by_socks(&proxy, &target).await,
+                    _ => ask(&proxy, &target, context).await,
+                };
                 let found = match (status, &judged) {
                     (400, _) => Verdict::BadRequest,
                     (403, _) => Verdict::Deny,
@@ -142,11 +155,41 @@ async fn ask(proxy: &Proxy, target: &[u8], context: &str) -> u16 {
     exchange(proxy.address, &request).await.status
 }
 
+/// The same by SOCKS5, its answers as those of HTTP.
+async fn ask_by_socks(proxy: &Proxy, request: &[u8]) -> u16 {
+    let mut stream = raw_connect(proxy.socks()).await;
+    stream.write_all(&[GREETING, request].concat()).await.unwrap();
+    if socks_request(request).is_none() {
+        // One that is not all there would be waited for.
+        stream.shutdown().await.unwrap();
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    match answer.as_slice() {
+        [5, 0] | [5, 0, 5, 1 | 7 | 8, ..] => 400,
+        [5, 0, 5, 2, ..] => 403,
+        [5, 0, 5, 4, ..] => 502,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn socks_request(request: &[u8]) -> Option<Authority> {
+    let mut handshake = Handshake::default();
+    handshake.look(GREETING).unwrap();
+    match handshake.look(request).ok()? {
+        Step::Asked { authority, .. } => Some(authority),
+        Step::More => None,
+        Step::Answer { .. } => panic!("an answer to a request"),
+    }
+}
+
 fn contexts(row: &Value) -> Vec<&'static str> {
     let named = row["contexts"].as_array().unwrap();
-    ["connect", "absolute", HOST]
+    // Longer ones cannot be said in SOCKS5.
+    let fits = |context| context != SOCKS || input(row).len() <= 255;
+    ["connect", "absolute", HOST, SOCKS, SOCKS_REQUEST]
         .into_iter()
-        .filter(|context| named.iter().any(|c| c == context))
+        .filter(|context| named.iter().any(|c| c == context) && fits(*context))
         .collect()
 }
 
@@ -189,18 +232,23 @@ fn policy(text: &str) -> Policy {
     Policy::new(*ruleset, Egress::default(), 1)
 }
 
-/// The request target that carries the row's input.
-fn target(row: &Value, context: &str) -> Vec<u8> {
-    let input = match row["input_b64"].as_str() {
+fn input(row: &Value) -> Vec<u8> {
+    match row["input_b64"].as_str() {
         Some(encoded) => base64(encoded),
         None => row["input"].as_str().unwrap().as_bytes().to_vec(),
-    };
+    }
+}
+
+/// The request target that carries the row's input; of SOCKS5 the whole request.
+fn target(row: &Value, context: &str) -> Vec<u8> {
+    let input = input(row);
     let mut target = Vec::new();
     match (row["kind"].as_str().unwrap(), context) {
         ("host", "connect") => {
             target.extend(input);
             target.extend(b":443");
         }
+        ("host", SOCKS) => return crate::socks::by_name(&input, 443),
         // Spaces around a field's value are none of it (RFC 9110 §5.5).
         (_, HOST) => {
             let text = input.as_slice();
@@ -223,6 +271,7 @@ fn judge(policy: &Policy, target: &[u8], context: &str) -> Verdict {
     let authority = match context {
         "connect" => Authority::parse_connect(target).ok(),
         HOST => Authority::parse_or(target, Port::HTTP).ok(),
+        SOCKS | SOCKS_REQUEST => socks_request(target),
         _ => Target::parse(target)
             .ok()
             .filter(|target| target.scheme == Scheme::Http)

@@ -46,6 +46,7 @@ mod self_test;
 mod smokescreen;
 mod smuggling;
 mod sni;
+mod socks;
 mod support;
 mod system_file;
 mod tunnels;

@@ -73,7 +73,9 @@ fn setting(line: usize, key: &str, value: &Value, draft: &mut Draft) {
             "programs open sockets themselves there; `unix_sockets` is about requests to the proxy"
         }
         "allowManagedDomainsOnly" => "a requirements.toml is always the managed list",
-        "httpProxyPort" | "socksProxyPort" => "ports are set by `exeat serve --listen`",
+        "httpProxyPort" | "socksProxyPort" => {
+            "ports are set by `exeat serve --listen` and `--socks`"
+        }
         _ => "there is nothing like it here",
     };
     draft.remark(line, format!("`{key}` is not translated: {why}"));

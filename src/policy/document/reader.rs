@@ -54,9 +54,7 @@ impl Reader<'_> {
                     self.boolean(key, value);
                 }
                 "http_port" => network.http_port = self.port(key, value),
-                "socks_port" => {
-                    self.port(key, value);
-                }
+                "socks_port" => network.socks_port = self.port(key, value),
                 "allowed_domains" => {
                     network.allow_at.get_or_insert(at);
                     network.entries.push(self.list("allowed_domains", List::Allow, value));

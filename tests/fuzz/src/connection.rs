@@ -7,7 +7,7 @@
 //! here, by other parsers than the proxy's.
 //!
 //! The first byte says in how large pieces the rest is sent, the second how long to wait between
-//! them and what the origins are like. The client then says that it is done, and reads to the end.
+//! them, what the origins are like and whether SOCKS5 is spoken. The client then says that it is done, and reads to the end.
 
 use std::{
     cell::OnceCell,
@@ -36,12 +36,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::{acceptor::name_read_by_rustls, http};
+use super::{acceptor::name_read_by_rustls, http, socks5::asked};
 
 /// A proxy, and origins for every name it knows.
 struct Rig {
     runtime: Runtime,
     proxy: SocketAddr,
+    socks: SocketAddr,
     policy: Policy,
     shared: Arc<Shared>,
     /// Which input it is: connections to origins do not outlive theirs.
@@ -107,6 +108,7 @@ const PORTS: &[u16] = &[80, 443, 8080];
 const SETTINGS: &str = r#"
 [listen]
 http = "127.0.0.1:0"
+socks = "127.0.0.1:0"
 [audit]
 to = "off"
 [egress]
@@ -141,16 +143,17 @@ impl Rig {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let shared = Arc::<Shared>::default();
         let (round, rounds) = watch::channel(0);
-        let (network, proxy, app) = runtime.block_on(async {
+        let (network, app) = runtime.block_on(async {
             let network = bind(&shared, &rounds).await;
             let app = serve(network).await;
-            (network, app.address(), app)
+            (network, app)
         });
-        assert!(network[0] == 127 && proxy.ip().is_loopback());
+        let (proxy, socks) = (app.address(), app.socks_address().unwrap());
+        assert!(network[0] == 127 && proxy.ip().is_loopback() && socks.ip().is_loopback());
         let review = Review::of(POLICY.as_bytes(), &Arc::new(Source::file("fuzz.toml")), 7);
         let Outcome::Ruleset(ruleset) = review.outcome else { panic!("{:?}", review.problems) };
         let policy = Policy::new(*ruleset, Egress::default(), 1);
-        Self { runtime, proxy, policy, shared, round, _app: app }
+        Self { runtime, proxy, socks, policy, shared, round, _app: app }
     }
 
     fn check(&self, step: u8, manner: u8, bytes: &[u8]) -> usize {
@@ -161,8 +164,10 @@ impl Rig {
             _ => Manner::Rude,
         };
         let pause = usize::from(manner >> 2 & 15);
+        let by_socks = manner & 64 != 0;
+        let proxy = if by_socks { self.socks } else { self.proxy };
         let answer = self.runtime.block_on(async {
-            let answer = timeout(PATIENCE, exchange(self.proxy, step, pause, bytes)).await;
+            let answer = timeout(PATIENCE, exchange(proxy, step, pause, bytes)).await;
             self.round.send_modify(|round| *round += 1);
             timeout(PATIENCE, self.origins_are_done()).await.expect("origins come to an end");
             answer.expect("a client that is done is answered, or closed")
@@ -170,13 +175,13 @@ impl Rig {
         let received = std::mem::take(&mut *self.shared.received.lock().unwrap());
         for received in &received {
             let got = received.bytes.lock().unwrap();
-            if let Err(why) = self.may_have(&received.origin, &got, bytes) {
+            if let Err(why) = self.may_have(&received.origin, &got, bytes, by_socks) {
                 panic!("{} got {:?}: {why}", received.origin, got.escape_ascii().to_string());
             }
         }
         // Answers to HEAD have no body, whatever length they say.
         let has_head = bytes.windows(5).any(|word| word == b"HEAD ");
-        if manner & 3 != 2 && !has_head {
+        if manner & 3 != 2 && !has_head && !by_socks {
             http::answers(&answer).unwrap();
         }
         received.len()
@@ -193,9 +198,20 @@ impl Rig {
     }
 
     /// Whether an origin may have been sent those bytes by a client that sent `sent`.
-    fn may_have(&self, origin: &Authority, got: &[u8], sent: &[u8]) -> Result<(), String> {
+    fn may_have(
+        &self,
+        origin: &Authority,
+        got: &[u8],
+        sent: &[u8],
+        by_socks: bool,
+    ) -> Result<(), String> {
         if let Err(denial) = self.policy.decide(origin) {
             return Err(format!("refused: {:?}", denial.reason));
+        }
+        if by_socks {
+            let asked =
+                asked(sent).filter(|(asked, rest)| asked == origin && rest.starts_with(got));
+            return asked.map_or_else(|| Err("not asked for".into()), |_| may_open(origin, got));
         }
         match tunnel(origin, got, sent) {
             true => may_open(origin, got),

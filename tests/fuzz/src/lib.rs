@@ -12,6 +12,7 @@ mod document;
 mod http;
 mod http_head;
 mod pattern;
+mod socks5;
 
 pub use authority::authority;
 pub use client_hello::client_hello;
@@ -20,3 +21,4 @@ pub use decide::decide;
 pub use document::document;
 pub use http_head::http_head;
 pub use pattern::pattern;
+pub use socks5::socks5;

@@ -1,5 +1,5 @@
 //! Clients as people run them: curl, git, OpenSSL, pip, npm, Python. Allowed and refused, plain
-//! and TLS.
+//! and TLS, by HTTP and by SOCKS5.
 //!
 //! A client that is not installed is skipped by name (`cargo test -- --nocapture` shows it);
 //! `EXEAT_TEST_CLIENTS=required` makes that a failure. Every client verifies certificates, and is
@@ -18,6 +18,7 @@ mod packages;
 #[cfg(target_os = "linux")]
 mod published;
 mod python;
+mod socks;
 
 use std::{
     fs,
@@ -62,13 +63,18 @@ struct Finished {
 
 impl Stage {
     async fn set() -> Self {
+        Self::set_with(|builder| builder).await
+    }
+
+    /// With more settings or flags of the proxy.
+    async fn set_with(with: impl FnOnce(ProxyBuilder) -> ProxyBuilder) -> Self {
         let names = ["ok.test", "no.test", "evil.test"];
         let builder = names.iter().fold(ProxyBuilder::new(RULES), |builder, name| {
             // Nothing but the rules keeps a client from any of them.
             builder.local(name)
         });
         let stage = Self {
-            proxy: builder.start().await,
+            proxy: with(builder).start().await,
             plain: Origin::start().await,
             tls: TlsOrigin::start(&names).await,
             home: tempfile::tempdir().unwrap(),

@@ -138,7 +138,7 @@ impl ProxyBuilder {
                 panic!("the proxy ended with {status}:\n{log}");
             }
             let (_, rest) = log.split_once("listening on http://")?;
-            rest.split(';').next().unwrap().parse().ok()
+            rest.split([';', ' ']).next().unwrap().parse().ok()
         })
         .await;
         Proxy { child, address, directory, log }
@@ -177,6 +177,13 @@ impl ProxyBuilder {
 impl Proxy {
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where it listens for SOCKS5; it must have been told to.
+    pub(crate) fn socks(&self) -> SocketAddr {
+        let log = self.log();
+        let (_, rest) = log.split_once(" and socks5h://").unwrap();
+        rest.split([';', ' ']).next().unwrap().parse().unwrap()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
