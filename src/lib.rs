@@ -33,8 +33,8 @@
 //! so. Foreign crates have a home each: clap in `cli`, hickory in `dns`, psl and idna behind
 //! `policy` and `net`, landlock and seccompiler in `confine`, nix in `jail`, globset in
 //! `cli::bench`. Some have two: toml (`policy::document` with `policy::lift`, `settings::file`),
-//! rustix (`confine`, `jail`, `source::trust`, `proxy::pipes`) and regex-automata
-//! (`policy::automaton`, and `cli::bench` to compare with).
+//! rustix (`confine`, `jail`, `source::trust`, `proxy`) and regex-automata (`policy::automaton`, and
+//! `cli::bench` to compare with).
 //! `unsafe` is denied but in two places: `confine::trap`, for the result of a refused system call,
 //! and `net::block`, for SSE2.
 //!

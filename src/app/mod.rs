@@ -11,7 +11,6 @@ use std::{
     borrow::Cow,
     future::{Future, pending},
     hash::{BuildHasher as _, RandomState},
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -27,13 +26,14 @@ use crate::{
     observe::AuditEnd,
     policy::{Egress, Mode, Policy, Problem},
     proxy::{Context, Workers},
+    settings::Place,
     source::{self, PolicySource, Snapshot},
 };
 
 /// A proxy that accepts, and has shown that it refuses; made by [`Opened::start`].
 pub struct App {
-    address: SocketAddr,
-    socks: Option<SocketAddr>,
+    place: Place,
+    socks: Option<Place>,
     context: Arc<Context>,
     workers: Workers,
     policies: watch::Sender<Arc<Policy>>,
@@ -60,14 +60,14 @@ const ABORT_GRACE: Duration = Duration::from_secs(2);
 impl App {
     /// Where it listens for HTTP.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Where it listens for SOCKS5, if it does.
     #[must_use]
-    pub fn socks_address(&self) -> Option<SocketAddr> {
-        self.socks
+    pub fn socks_place(&self) -> Option<&Place> {
+        self.socks.as_ref()
     }
 
     /// What happens to hosts that no rule speaks about.

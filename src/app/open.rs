@@ -26,11 +26,11 @@ use crate::{
     observe::{Audit, AuditError, AuditOutput, Counters, Refusals},
     policy::{Egress, Mode, Policy, Ruleset},
     proxy::{
-        Bound, Captured, Context, Destinations, ListenError, Listeners, Pipes, Places,
+        Bound, Captured, Context, Destinations, Endpoint, ListenError, Listeners, Pipes, Places,
         SelfTestError, Workers, WorkersError, self_test,
     },
     requirements::{Applied, Rejected},
-    settings::{AuditTarget, Confine, Listen, Permissions, Settings, Socks},
+    settings::{AuditTarget, Confine, Listen, Permissions, Place, Settings, Socks},
     source::{LocateError, PolicySource, ReadError, Snapshot},
     upstream::Pool,
 };
@@ -148,7 +148,8 @@ impl Opened {
     ///
     /// It is no socket that can be accepted on.
     pub fn accept_on(self, listener: TcpListener) -> Result<Self, StartError> {
-        let listeners = Listeners { http: Bound::adopt(listener)?, ..self.listeners };
+        let listeners =
+            Listeners { http: Endpoint::Tcp(Bound::adopt(listener)?), ..self.listeners };
         Ok(Self { listeners, ..self })
     }
 
@@ -174,15 +175,15 @@ impl Opened {
 
     /// Where it will listen for HTTP.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.listeners.http.address()
+    pub fn place(&self) -> Place {
+        self.listeners.http.place()
     }
 
     /// Gives up everything that the proxy will not need, and says what that is. To be called before
     /// any other thread runs.
     ///
     /// What must go on working: policy files are replaced or linked anew, the audit file is opened
-    /// anew after it was moved away. DNS configuration, hosts file and settings have been read.
+    /// anew after it was moved away, a unix socket is removed at the end. DNS configuration, hosts file and settings have been read.
     #[must_use]
     pub fn confine(&self) -> Confinement {
         let write = match &self.settings.audit {
@@ -203,7 +204,15 @@ impl Opened {
                 );
             }
         };
-        confine(&Files { read: self.source.places(), write }, refused)
+        let Listeners { http, socks } = &self.listeners;
+        let remove = [Some(http), socks.as_ref()]
+            .into_iter()
+            .filter_map(|endpoint| match endpoint?.place() {
+                Place::Tcp(_) => None,
+                Place::Unix(path) => path.parent().map(Path::to_owned),
+            })
+            .collect();
+        confine(&Files { read: self.source.places(), write, remove }, refused)
     }
 
     /// Whether the operator wants it confined.
@@ -227,14 +236,17 @@ impl Opened {
         let Applied { ruleset, warnings, .. } = self.applied;
         let settings = self.settings;
         let Listeners { http, socks } = &self.listeners;
-        let (address, socks_address) = (http.address(), socks.as_ref().map(Bound::address));
+        let (place, socks_place) = (http.place(), socks.as_ref().map(Endpoint::place));
         let clients = settings
             .listen
             .clients
             .clone()
             .unwrap_or_else(|| default_clients(&self.listeners, &self.own));
         let egress = Egress {
-            listeners: [address].into_iter().chain(socks_address).collect(),
+            listeners: [Some(&place), socks_place.as_ref()]
+                .into_iter()
+                .filter_map(|place| place?.address())
+                .collect(),
             own_addresses: self.own.iter().map(|(address, _)| *address).collect(),
             ..settings.egress()
         };
@@ -278,8 +290,8 @@ impl Opened {
             context.tasks.spawn(accepting);
         }
         Ok(App {
-            address,
-            socks: socks_address,
+            place,
+            socks: socks_place,
             context,
             workers,
             policies,
@@ -315,18 +327,20 @@ fn audit_places(path: &Path) -> Vec<PathBuf> {
 
 /// Binds wherever clients are to connect.
 fn listeners(settings: &Settings, ruleset: &Ruleset) -> Result<Listeners, StartError> {
-    let on_loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let http = settings.listen.http.unwrap_or_else(|| {
+    let on_loopback = |port| Place::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let http = settings.listen.http.clone().unwrap_or_else(|| {
         on_loopback(ruleset.http_port.map_or(Listen::DEFAULT_PORT, |port| port.number()))
     });
-    let socks = match settings.listen.socks {
-        Socks::At(address) => Some(address),
+    let socks = match &settings.listen.socks {
+        Socks::At(place) => Some(place.clone()),
         Socks::Off => None,
         Socks::OfPolicy => ruleset.socks_port.map(|port| on_loopback(port.number())),
     };
-    let bind = |address: SocketAddr| -> Result<Bound, StartError> {
-        may_listen(address, settings, ruleset)?;
-        Ok(Bound::new(address)?)
+    let bind = |place: Place| -> Result<Endpoint, StartError> {
+        if let Place::Tcp(address) = place {
+            may_listen(address, settings, ruleset)?;
+        }
+        Ok(Endpoint::new(&place)?)
     };
     Ok(Listeners { http: bind(http)?, socks: socks.map(bind).transpose()? })
 }
@@ -370,7 +384,7 @@ fn own_networks() -> Result<Vec<(IpAddr, IpNet)>, StartError> {
 /// Loopback; and beyond loopback the subnets this machine is in.
 fn default_clients(listeners: &Listeners, own: &[(IpAddr, IpNet)]) -> Vec<IpNet> {
     let Listeners { http, socks } = listeners;
-    let is_loopback = http.is_loopback() && socks.as_ref().is_none_or(Bound::is_loopback);
+    let is_loopback = http.is_local() && socks.as_ref().is_none_or(Endpoint::is_local);
     let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse().ok());
     let subnets = own.iter().map(|(_, network)| *network).filter(|_| !is_loopback);
     loopback.chain(subnets).collect()

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Exit, complain};
 use crate::{
     net::{Authority, Scheme, Target},
-    settings::{Environment, Listen},
+    settings::{Environment, Listen, Place},
 };
 
 /// Which proxy.
@@ -38,11 +38,12 @@ impl ProxyArgs {
 
 /// Where `exeat serve` listens, as far as the environment says it.
 pub(super) fn default_url(environment: &Environment) -> String {
-    match environment.listen {
-        Some(address) if address.ip().is_unspecified() => {
+    match &environment.listen {
+        Some(Place::Tcp(address)) if address.ip().is_unspecified() => {
             format!("http://127.0.0.1:{}", address.port())
         }
-        Some(address) => format!("http://{address}"),
+        Some(Place::Tcp(address)) => format!("http://{address}"),
+        Some(place @ Place::Unix(_)) => place.to_string(),
         None => format!("http://127.0.0.1:{}", Listen::DEFAULT_PORT),
     }
 }
@@ -53,6 +54,9 @@ pub(super) fn default_url(environment: &Environment) -> String {
 ///
 /// It is none; that has been said.
 pub(super) fn parse(url: &str) -> Result<Authority, Exit> {
+    if url.starts_with("unix:") {
+        return Err(complain(&format!("`{url}` is a unix socket, which has no URL"), Exit::Usage));
+    }
     let whole = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     match Target::parse(whole.as_bytes()) {
         Ok(target) if target.scheme == Scheme::Http => Ok(target.authority),

@@ -94,7 +94,7 @@ impl Run {
             requirements: policy.requirements,
             preset: policy.preset,
             // Private: a port of the kernel's choice, and nobody but this machine.
-            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()),
             socks: Some(Socks::Off),
             audit: Some(audit.unwrap_or_else(|| "off".into())),
             drain: Some(DRAIN),
@@ -205,8 +205,11 @@ fn prepare(
     command: &[OsString],
 ) -> Result<(Waiting, Opened), ExitCode> {
     let variables = |proxy, loopback| told(proxy, loopback).map_err(|error| unavailable(&error));
+    // It was told to listen at a port, and at no path.
+    let no_port = || unavailable(&io::ErrorKind::AddrNotAvailable.into());
+    let address = opened.place().address().ok_or_else(no_port)?;
     if jail == Jail::Off {
-        let command = unjailed(command, variables(opened.address(), Loopback::Shared)?)?;
+        let command = unjailed(command, variables(address, Loopback::Shared)?)?;
         return Ok((Waiting::Unjailed(command), opened));
     }
     let (enter, outlets): (&[&str], Outlets) = match publish {
@@ -219,7 +222,7 @@ fn prepare(
         Err(fault) => match (jail, fault.cause()) {
             (Jail::Auto, Cause::System) => {
                 say(&format!("exeat: NOT JAILED, {fault}"));
-                let waiting = fall_back(command, opened.address(), &variables)?;
+                let waiting = fall_back(command, address, &variables)?;
                 Ok((waiting, opened))
             }
             // Whoever can put something in the way must not be rid of the jail by that.

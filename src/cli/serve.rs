@@ -1,6 +1,6 @@
 //! `exeat serve`: the proxy, until SIGTERM or SIGINT.
 
-use std::{net::SocketAddr, num::NonZero, path::Path, sync::Arc, time::Duration};
+use std::{num::NonZero, path::Path, sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 use tokio::{runtime::Builder, sync::Notify};
@@ -15,7 +15,7 @@ use crate::{
     app::{Opened, StartError},
     observe::start_log,
     policy::Mode,
-    settings::{Confine, Environment, Flags, Permissions, Settings, Socks, parse_duration},
+    settings::{Confine, Environment, Flags, Permissions, Place, Settings, Socks, parse_duration},
     source::SYSTEM_FILE,
 };
 
@@ -28,13 +28,13 @@ pub(super) struct Serve {
     policy: PolicyArgs,
     #[command(flatten)]
     settings: SettingsArgs,
-    /// Where to listen; port 0 takes a free one [default: `$EXEAT_LISTEN`, then 127.0.0.1 and the
-    /// policy's `http_port`, or 3128]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
-    listen: Option<SocketAddr>,
+    /// Where to listen: an address and a port, 0 for a free one, or `unix:` and a path [default:
+    /// `$EXEAT_LISTEN`, then 127.0.0.1 and the policy's `http_port`, or 3128]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<Place>,
     /// Where to listen for SOCKS5 too, or `off` [default: `$EXEAT_SOCKS`, then 127.0.0.1 and the
     /// policy's `socks_port`, or nowhere]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_socks)]
+    #[arg(long, value_name = "ADDR:PORT")]
     socks: Option<Socks>,
     /// Allow --listen and --socks beyond loopback, for containers [default: `$EXEAT_ALLOW_NON_LOOPBACK`]
     #[arg(long)]
@@ -119,14 +119,6 @@ impl Serve {
     }
 }
 
-fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:3128")
-}
-
-fn parse_socks(text: &str) -> Result<Socks, &'static str> {
-    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8081, or `off`")
-}
-
 async fn serve(opened: Opened, threads: NonZero<usize>) -> Exit {
     let app = match opened.start(threads).await {
         Ok(app) => app,
@@ -152,11 +144,15 @@ async fn serve(opened: Opened, threads: NonZero<usize>) -> Exit {
             "; OBSERVING, not enforcing"
         }
     };
-    let socks =
-        app.socks_address().map_or_else(String::new, |address| format!(" and socks5h://{address}"));
+    let shown = |scheme: &str, place: &Place| match place {
+        Place::Tcp(address) => format!("{scheme}://{address}"),
+        Place::Unix(_) => format!("{scheme} at {place}"),
+    };
+    let socks = app.socks_place().map(|place| format!(" and {}", shown("socks5h", place)));
+    let socks = socks.unwrap_or_default();
     say(&format!(
-        "exeat: listening on http://{}{socks}; {}{lowered}{observes}",
-        app.address(),
+        "exeat: listening on {}{socks}; {}{lowered}{observes}",
+        shown("http", app.place()),
         app.policy_summary()
     ));
     app.run(shutdown, hangup).await;

@@ -24,12 +24,22 @@ use seccompiler::{
 
 use super::trap::Refusals;
 
+/// What some proxies do, and others never.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Calls {
+    /// Files are removed, by `unlinkat`.
+    pub(super) remove: bool,
+}
+
 /// Forbids the calls to this thread and all that it starts; `refused` hears the number of each
 /// one that is tried and counted.
-pub(super) fn filter(refused: impl Fn(i32) + Send + 'static) -> Result<String, String> {
+pub(super) fn filter(
+    calls: &Calls,
+    refused: impl Fn(i32) + Send + 'static,
+) -> Result<String, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|_| "no filter for this kind of processor".to_owned())?;
-    let programs = programs(arch).map_err(|error| error.to_string())?;
+    let programs = programs(arch, calls).map_err(|error| error.to_string())?;
     let mut refusals = Refusals::install().map_err(|error| error.to_string())?;
     for program in &programs {
         apply_filter(program).map_err(|error| error.to_string())?;
@@ -88,7 +98,7 @@ fn refuse(sockets: &[(i64, &[Argument])], calls: &[(i64, &[Argument])]) -> Resul
 
 /// The filters, which are in force together, in the order in which they can be put in force: the
 /// last forbids any other.
-fn programs(arch: TargetArch) -> Result<Vec<BpfProgram>, Error> {
+fn programs(arch: TargetArch, calls: &Calls) -> Result<Vec<BpfProgram>, Error> {
     let filter = |calls, action| -> Result<BpfProgram, Error> {
         Ok(SeccompFilter::new(calls, SeccompAction::Allow, action, arch)?.try_into()?)
     };
@@ -100,8 +110,13 @@ fn programs(arch: TargetArch) -> Result<Vec<BpfProgram>, Error> {
         programs.push(no_x32());
     }
     programs.push(filter(rules(PROCESSES_OLD, PROCESSES)?, errno(libc::EPERM))?);
-    let never = [NEVER, NEVER_OLD].concat();
-    programs.push(filter(rules(&never, SOMETIMES)?, SeccompAction::Trap)?);
+    let mut never = [NEVER, NEVER_OLD].concat();
+    let mut sometimes = SOMETIMES.to_vec();
+    match calls.remove {
+        true => sometimes.extend_from_slice(REMOVING),
+        false => never.push(libc::SYS_unlinkat),
+    }
+    programs.push(filter(rules(&never, &sometimes)?, SeccompAction::Trap)?);
     Ok(programs)
 }
 
@@ -215,6 +230,10 @@ const TYPING: &[(i64, &[Argument])] = &[
 const LIMITS_OF_OTHERS: &[(i64, &[Argument])] =
     &[(libc::SYS_prlimit64, &[Argument::Differs(0, 0)])];
 
+/// Removing directories, where files may be removed.
+const REMOVING: &[(i64, &[Argument])] =
+    &[(libc::SYS_unlinkat, &[Argument::Has(2, libc::AT_REMOVEDIR)])];
+
 /// Forbidden with some arguments: all conditions of a line together.
 const SOMETIMES: &[(i64, &[Argument])] = &[
     // Only the internet; the runtime's pairs of unix sockets come from socketpair.
@@ -322,7 +341,6 @@ const NEVER: &[i64] = &[
     libc::SYS_setxattr,
     libc::SYS_symlinkat,
     libc::SYS_truncate,
-    libc::SYS_unlinkat,
     libc::SYS_utimensat,
     // The machine.
     libc::SYS_acct,
@@ -390,8 +408,9 @@ mod tests {
     /// No answer is left to anybody: a call passes, fails, or is skipped.
     #[test]
     fn nothing_that_is_forbidden_waits_for_an_answer() {
-        for arch in [TargetArch::x86_64, TargetArch::aarch64, TargetArch::riscv64] {
-            let programs = programs(arch).unwrap();
+        let archs = [TargetArch::x86_64, TargetArch::aarch64, TargetArch::riscv64];
+        for (arch, remove) in archs.into_iter().flat_map(|arch| [(arch, false), (arch, true)]) {
+            let programs = programs(arch, &Calls { remove }).unwrap();
             let answers = programs.iter().flatten().filter(|line| line.code == RETURN);
             let mut kinds: Vec<u32> =
                 answers.map(|line| line.k & libc::SECCOMP_RET_ACTION_FULL).collect();

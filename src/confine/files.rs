@@ -56,6 +56,9 @@ fn rules(files: &Files) -> Result<RulesetCreated, RulesetError> {
         };
         rules = allow(rules, path, access)?;
     }
+    for path in &files.remove {
+        rules = allow(rules, path, AccessFs::RemoveFile.into())?;
+    }
     Ok(rules)
 }
 
@@ -80,5 +83,9 @@ fn summary(files: &Files) -> String {
             format!("{verb} {}", paths.join(" "))
         }
     };
-    format!("{}, {}", list("reads", &files.read), list("writes", &files.write))
+    let both = format!("{}, {}", list("reads", &files.read), list("writes", &files.write));
+    match files.remove.as_slice() {
+        [] => both,
+        places => format!("{both}, {}", list("removes from", places)),
+    }
 }

@@ -32,6 +32,8 @@ pub struct Files {
     pub read: Vec<PathBuf>,
     /// To be written, and in directories to be created.
     pub write: Vec<PathBuf>,
+    /// Directories in which files may be removed.
+    pub remove: Vec<PathBuf>,
 }
 
 /// What is in force, and what is not and why. Displayed as one line.
@@ -50,12 +52,14 @@ pub struct Confinement {
 #[must_use]
 pub fn confine(files: &Files, refused: impl Fn(i32) + Send + 'static) -> Confinement {
     let mut confinement = Confinement::default();
+    #[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
+    let calls = calls::Calls { remove: !files.remove.is_empty() };
     // In this order: Landlock and seccomp want no_new_privs, and seccomp forbids the rest.
     confinement.note("no new privileges", privileges::gain_none());
     confinement.note("files", files::restrict(files));
     confinement.note("capabilities", privileges::drop_capabilities());
     #[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
-    confinement.note("system calls", calls::filter(refused));
+    confinement.note("system calls", calls::filter(&calls, refused));
     #[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
     confinement.note("system calls", Err("no filter for this kind of processor".into()));
     confinement

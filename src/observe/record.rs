@@ -4,6 +4,7 @@
 //! `network.policy.*`. Never a path or query of a URL, never a credential.
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -24,7 +25,7 @@ pub struct Subject {
     /// Counts the requests of one process.
     pub id: u64,
     /// Who asked.
-    pub client: SocketAddr,
+    pub client: Peer,
     /// How.
     pub protocol: Protocol,
     /// The request method.
@@ -33,6 +34,15 @@ pub struct Subject {
     pub authority: Authority,
     /// The policy that was asked.
     pub policy: Arc<Policy>,
+}
+
+/// Who is at the other end of a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Somebody at an address.
+    Ip(SocketAddr),
+    /// Somebody of this machine, at a unix socket.
+    Unix,
 }
 
 /// How a request came in, in Codex's words.
@@ -212,6 +222,27 @@ impl Record {
     }
 }
 
+impl Peer {
+    /// Its port, if it has one.
+    #[must_use]
+    pub fn port(self) -> Option<u16> {
+        match self {
+            Self::Ip(address) => Some(address.port()),
+            Self::Unix => None,
+        }
+    }
+}
+
+/// Without the port.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.ip().to_canonical().fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
 impl Protocol {
     fn as_str(self) -> &'static str {
         match self {
@@ -338,8 +369,8 @@ impl<'a> Line<'a> {
             timestamp: stamp(at),
             event,
             id: Some(subject.id),
-            client_address: Some(subject.client.ip().to_canonical().to_string()),
-            client_port: Some(subject.client.port()),
+            client_address: Some(subject.client.to_string()),
+            client_port: subject.client.port(),
             protocol: Some(subject.protocol.as_str()),
             method: Some(subject.method.as_str()),
             server_address: Some(subject.authority.host.to_bare_string()),

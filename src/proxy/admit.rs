@@ -104,7 +104,7 @@ fn subject(
 ) -> Subject {
     Subject {
         id: client.context().next_request(),
-        client: client.address(),
+        client: client.peer(),
         protocol,
         method: method.clone(),
         authority: authority.clone(),

@@ -17,11 +17,15 @@ use super::{
     connect::open_listed,
     context::Context,
     crew::Load,
+    endpoint::Endpoint,
     listener::{Bound, ListenError, accept, seat},
     tunnel::Leg,
     turn_away::NoPlace,
 };
-use crate::{net::Authority, observe::Protocol};
+use crate::{
+    net::Authority,
+    observe::{Peer, Protocol},
+};
 
 /// What an address stands for, if for anything.
 pub type Destinations = Arc<dyn Fn(SocketAddr) -> Option<Authority> + Send + Sync>;
@@ -46,13 +50,13 @@ impl Captured {
         context: Arc<Context>,
     ) -> Result<impl Future<Output = ()> + Send + use<>, ListenError> {
         let Self { socket, destinations } = self;
-        let listener = socket.into_listener()?;
+        let listener = Endpoint::Tcp(socket).into_listener()?;
         Ok(async move {
             let turn_away = |stream: TcpStream, why: NoPlace| {
                 why.count(&context.counters);
                 reset(&stream);
             };
-            let take = |stream, address| match take(stream, address, &destinations, &context) {
+            let take = |stream, peer: Peer| match take(stream, peer, &destinations, &context) {
                 Ok(()) => {}
                 Err((stream, why)) => turn_away(stream, why),
             };
@@ -64,23 +68,24 @@ impl Captured {
 /// Serves a connection, if there is a place for it; one that was meant for nobody is reset.
 fn take(
     stream: TcpStream,
-    address: SocketAddr,
+    peer: Peer,
     destinations: &Destinations,
     context: &Arc<Context>,
 ) -> Result<(), (TcpStream, NoPlace)> {
     // It takes the address it connects to for its own: that says nothing about the client.
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
+    let port = peer.port().unwrap_or_default();
+    let peer = Peer::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let wanted = SockRef::from(&stream).original_dst_v4().ok().and_then(|it| it.as_socket());
     let Some(authority) = wanted.and_then(|wanted| destinations(wanted)) else {
         reset(&stream);
         return Ok(());
     };
-    let (seat, place) = match seat(address, context) {
+    let (seat, place) = match seat(peer, context) {
         Ok(places) => places,
         Err(why) => return Err((stream, why)),
     };
     let load = Load::default();
-    let client = Arc::new(Client::new(Arc::clone(context), address, place, seat, load, None));
+    let client = Arc::new(Client::new(Arc::clone(context), peer, place, seat, load, None));
     context.tasks.spawn(async move {
         match open_listed(&client, Protocol::Captured, authority).await {
             Ok((tunnel, origin)) => {

@@ -1,6 +1,6 @@
 //! One client connection, as its requests and tunnels see it.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use super::{
     context::Context,
@@ -8,12 +8,15 @@ use super::{
     places::{Place, Seat},
     self_test::Probe,
 };
-use crate::{observe::Audit, policy::Policy};
+use crate::{
+    observe::{Audit, Peer},
+    policy::Policy,
+};
 
 /// Who is at the other end. Lives as long as the connection, or the tunnel it became.
 pub(super) struct Client {
     context: Arc<Context>,
-    address: SocketAddr,
+    peer: Peer,
     /// Given back when the last tunnel or request is gone.
     _place: Place,
     _seat: Seat,
@@ -25,21 +28,21 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(
         context: Arc<Context>,
-        address: SocketAddr,
+        peer: Peer,
         place: Place,
         seat: Seat,
         load: Load,
         probe: Option<Probe>,
     ) -> Self {
-        Self { context, address, _place: place, _seat: seat, _load: load, probe }
+        Self { context, peer, _place: place, _seat: seat, _load: load, probe }
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {
         &self.context
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// Where its requests are recorded.
@@ -48,9 +51,11 @@ impl Client {
     }
 
     /// Whether this client may use the proxy: it is listed, and a policy that forbids listening
-    /// beyond loopback leaves only loopback. The self-test may.
+    /// beyond loopback leaves only loopback. Whom the mode of a unix socket lets in may, and so may
+    /// the self-test.
     pub(super) fn is_listed(&self, policy: &Policy) -> bool {
-        let address = self.address.ip().to_canonical();
+        let Peer::Ip(address) = self.peer else { return true };
+        let address = address.ip().to_canonical();
         let loopback_only = policy.ruleset().allow_non_loopback_proxy == Some(false);
         let listed = (address.is_loopback() || !loopback_only)
             && self.context.clients.iter().any(|range| range.contains(&address));
@@ -60,6 +65,6 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Client").field("peer", &self.peer).finish_non_exhaustive()
     }
 }

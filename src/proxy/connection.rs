@@ -178,7 +178,7 @@ async fn answer(
     let policy = client.context().policy();
     if !client.is_listed(&policy) {
         record_refusal(client, head, policy, "client_not_listed");
-        return Err(Refusal::ClientNotListed(client.address().ip().to_canonical()));
+        return Err(Refusal::ClientNotListed(client.peer()));
     }
     if head.method == Method::TRACE {
         record_refusal(client, head, policy, "method_not_allowed");

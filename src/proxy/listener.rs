@@ -14,12 +14,17 @@ use super::{
     client::Client,
     context::Context,
     crew::{Crew, Spoken},
-    places::{Place, Seat},
+    endpoint::Listener,
+    places::{self, Seat},
     self_test::Probe,
     spare::{Spare, Waiting},
     turn_away::{Farewell, NoPlace},
 };
-use crate::upstream::{is_at_the_limit, tune};
+use crate::{
+    observe::Peer,
+    settings::Place,
+    upstream::{is_at_the_limit, tune},
+};
 
 /// A listening socket that nobody accepts on yet. Needs no runtime.
 #[derive(Debug)]
@@ -30,15 +35,15 @@ pub struct Bound {
 
 /// A socket that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {error}")]
+#[error("cannot listen on {place}: {error}")]
 pub struct ListenError {
-    address: SocketAddr,
+    pub(super) place: Place,
     #[source]
-    error: io::Error,
+    pub(super) error: io::Error,
 }
 
 /// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
+pub(super) const BACKLOG: i32 = 1024;
 
 impl Bound {
     /// Binds; port 0 takes a free one.
@@ -60,7 +65,7 @@ impl Bound {
             let address = socket.local_addr()?;
             Ok(Self { socket, address })
         };
-        bind().map_err(|error| ListenError { address, error })
+        bind().map_err(|error| ListenError { place: address.into(), error })
     }
 
     /// Takes a socket that listens already, as one that was made in another network namespace.
@@ -70,7 +75,7 @@ impl Bound {
     /// It has no address, or blocks.
     pub fn adopt(socket: std::net::TcpListener) -> Result<Self, ListenError> {
         let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let failed = |error| ListenError { address: unknown, error };
+        let failed = |error| ListenError { place: unknown.into(), error };
         socket.set_nonblocking(true).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         #[cfg(unix)]
@@ -107,7 +112,7 @@ impl Bound {
     /// The runtime cannot watch the socket.
     pub fn into_listener(self) -> Result<TcpListener, ListenError> {
         TcpListener::from_std(self.socket)
-            .map_err(|error| ListenError { address: self.address, error })
+            .map_err(|error| ListenError { place: self.address.into(), error })
     }
 }
 
@@ -118,13 +123,13 @@ impl Bound {
 ///
 /// Dropping the future stops accepting; connections go on.
 pub(super) async fn listen(
-    listener: TcpListener,
+    listener: Listener,
     spoken: Spoken,
     context: Arc<Context>,
     crew: Arc<Crew>,
 ) {
     let farewell = Farewell::new(spoken);
-    let serve = |stream, address| match admit(stream, address, spoken, None, &context, &crew) {
+    let serve = |stream, peer| match admit(stream, peer, spoken, None, &context, &crew) {
         Ok(()) => {}
         Err((stream, why)) => farewell.say(stream, why, &context),
     };
@@ -135,9 +140,9 @@ pub(super) async fn listen(
 /// Accepts until told to drain. `last`: what to do with a connection that has the last descriptor
 /// there is.
 pub(super) async fn accept(
-    listener: &TcpListener,
+    listener: &Listener,
     context: &Context,
-    serve: impl Fn(TcpStream, SocketAddr),
+    serve: impl Fn(TcpStream, Peer),
     last: impl Fn(TcpStream),
 ) {
     let mut spare = Spare::new(listener);
@@ -148,9 +153,9 @@ pub(super) async fn accept(
             () = context.drain.cancelled() => return,
         };
         match accepted {
-            Ok((stream, address)) => {
+            Ok((stream, peer)) => {
                 backoff.reset();
-                serve(stream, address);
+                serve(stream, peer);
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -181,28 +186,30 @@ pub(super) async fn accept(
 /// Serves a connection, if there is a place for it. `probe`: it is the proxy's own.
 pub(super) fn admit(
     stream: TcpStream,
-    address: SocketAddr,
+    peer: Peer,
     spoken: Spoken,
     probe: Option<Probe>,
     context: &Arc<Context>,
     crew: &Crew,
 ) -> Result<(), (TcpStream, NoPlace)> {
-    let (seat, place) = match seat(address, context) {
+    let (seat, place) = match seat(peer, context) {
         Ok(places) => places,
         Err(why) => return Err((stream, why)),
     };
-    // Others inherit it from the listening socket.
+    // Others inherit it from the listening socket; a unix socket has none of it.
     #[cfg(not(target_os = "linux"))]
-    tune(&SockRef::from(&stream));
+    if let Peer::Ip(_) = peer {
+        tune(&SockRef::from(&stream));
+    }
     crew.serve(context, spoken, stream, |load| {
-        Arc::new(Client::new(Arc::clone(context), address, place, seat, load, probe))
+        Arc::new(Client::new(Arc::clone(context), peer, place, seat, load, probe))
     });
     Ok(())
 }
 
 /// A place for a connection, of its address and among all.
-pub(super) fn seat(address: SocketAddr, context: &Context) -> Result<(Seat, Place), NoPlace> {
-    let seat = context.places.clients.take(address.ip()).ok_or(NoPlace::ForClient)?;
+pub(super) fn seat(peer: Peer, context: &Context) -> Result<(Seat, places::Place), NoPlace> {
+    let seat = context.places.clients.take(peer).ok_or(NoPlace::ForClient)?;
     let place = context.places.connections.take().ok_or(NoPlace::ForAnyone)?;
     Ok((seat, place))
 }

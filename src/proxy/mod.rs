@@ -15,6 +15,7 @@ mod connect;
 mod connection;
 mod context;
 mod crew;
+mod endpoint;
 mod exchange;
 mod fields;
 mod first_bytes;
@@ -41,6 +42,8 @@ mod reply;
 mod rewrite;
 mod self_test;
 mod shared_buffer;
+#[cfg(unix)]
+mod socket_file;
 mod socks;
 mod spare;
 mod standing;
@@ -52,6 +55,9 @@ mod workers;
 
 pub use captured::{Captured, Destinations};
 pub use context::Context;
+#[cfg(unix)]
+pub use endpoint::BoundPath;
+pub use endpoint::Endpoint;
 pub use listener::{Bound, ListenError};
 pub use pipes::Pipes;
 pub use places::Places;

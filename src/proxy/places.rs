@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::settings::Limits;
+use crate::{observe::Peer, settings::Limits};
 
 /// The places of one proxy.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) struct Room(Arc<Semaphore>);
 #[derive(Debug)]
 pub(super) struct Place(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
-/// The connections of each client. Loopback is not counted: behind it are all agents of
+/// The connections of each client. Loopback and unix sockets are not counted: behind it are all agents of
 /// this machine, which have nothing else in common. Never larger than the number of connections.
 #[derive(Debug)]
 pub(super) struct Crowd {
@@ -91,8 +91,9 @@ impl Crowd {
     }
 
     /// A place for one more connection from there, if the client may have one.
-    pub(super) fn take(&self, address: IpAddr) -> Option<Seat> {
-        let address = address.to_canonical();
+    pub(super) fn take(&self, peer: Peer) -> Option<Seat> {
+        let Peer::Ip(address) = peer else { return Some(Seat(None)) };
+        let address = address.ip().to_canonical();
         if address.is_loopback() {
             return Some(Seat(None));
         }
@@ -138,8 +139,8 @@ fn lock(counts: &Mutex<HashMap<Network, usize>>) -> MutexGuard<'_, HashMap<Netwo
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn ip(text: &str) -> Peer {
+        Peer::Ip((text.parse::<IpAddr>().unwrap(), 1).into())
     }
 
     #[test]

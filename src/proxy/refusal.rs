@@ -4,7 +4,7 @@
 //! `Proxy-Status` (RFC 9209), `x-proxy-error` (Codex's words), and a JSON body. What it says is
 //! the business of `verdict`.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use http::StatusCode;
 
@@ -18,7 +18,7 @@ use crate::{
     dns::DnsError,
     http1::{Malformed, request_head::HeadError},
     net::Authority,
-    observe::Counters,
+    observe::{Counters, Peer},
     policy::{Denial, Policy},
     upstream::DialError,
 };
@@ -29,7 +29,7 @@ pub(super) enum Refusal {
     /// The client's mistake.
     BadRequest(BadRequest),
     /// The client is not one of those the operator listed.
-    ClientNotListed(IpAddr),
+    ClientNotListed(Peer),
     /// The policy refuses.
     Denied { authority: Authority, denial: Denial, policy: Arc<Policy> },
     /// No connection to the origin.

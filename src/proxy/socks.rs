@@ -76,7 +76,7 @@ async fn talk(client: Arc<Client>, mut stream: TcpStream) {
         Err(Nothing::Idle) => return timeouts.idle_client.increment(),
         Err(Nothing::Slow) => return timeouts.request_head.increment(),
         Err(Nothing::Wrong(error)) => {
-            tracing::debug!(client = %client.address(), "the request {error}");
+            tracing::debug!(client = %client.peer(), "the request {error}");
             return end(&mut stream, &answer(error), &context).await;
         }
     };

@@ -6,7 +6,9 @@
 #[cfg(unix)]
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
+
+use super::endpoint::Listener;
 
 /// One descriptor, if it could be had; a second one of the listener, which is always at hand.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ pub(super) enum Waiting {
 }
 
 impl Spare {
-    pub(super) fn new(listener: &TcpListener) -> Self {
+    pub(super) fn new(listener: &Listener) -> Self {
         let mut spare = Self {
             #[cfg(unix)]
             descriptor: None,
@@ -38,7 +40,7 @@ impl Spare {
 
     /// Takes one again if there is none.
     #[cfg(unix)]
-    pub(super) fn renew(&mut self, listener: &TcpListener) {
+    pub(super) fn renew(&mut self, listener: &Listener) {
         if self.descriptor.is_none() {
             self.descriptor = listener.as_fd().try_clone_to_owned().ok();
         }
@@ -47,7 +49,7 @@ impl Spare {
     /// Gives the descriptor up for a connection that waits. Another thread may be faster to take
     /// it; then there is no spare one any more.
     #[cfg(unix)]
-    pub(super) async fn accept(&mut self, listener: &TcpListener) -> Waiting {
+    pub(super) async fn accept(&mut self, listener: &Listener) -> Waiting {
         if self.descriptor.take().is_none() {
             return Waiting::Perhaps;
         }
@@ -65,10 +67,10 @@ impl Spare {
     }
 
     #[cfg(not(unix))]
-    pub(super) fn renew(&mut self, _: &TcpListener) {}
+    pub(super) fn renew(&mut self, _: &Listener) {}
 
     #[cfg(not(unix))]
-    pub(super) async fn accept(&mut self, _: &TcpListener) -> Waiting {
+    pub(super) async fn accept(&mut self, _: &Listener) -> Waiting {
         std::future::ready(Waiting::Perhaps).await
     }
 }

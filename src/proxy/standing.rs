@@ -29,7 +29,7 @@ pub(super) fn refusal(
     peer: Option<SocketAddr>,
 ) -> Option<Refusal> {
     if !client.is_listed(policy) {
-        return Some(Refusal::ClientNotListed(client.address().ip().to_canonical()));
+        return Some(Refusal::ClientNotListed(client.peer()));
     }
     let vetted = policy.decide(authority).and_then(|permit| match peer {
         Some(peer) => policy.vet(&permit, peer.ip()).map(|_| ()),

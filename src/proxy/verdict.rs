@@ -31,9 +31,9 @@ impl Refusal {
     pub(super) fn verdict(&self) -> Verdict {
         match self {
             Self::BadRequest(error) => bad_request(*error),
-            Self::ClientNotListed(address) => Verdict {
+            Self::ClientNotListed(peer) => Verdict {
                 status: StatusCode::FORBIDDEN,
-                phrase: format!("exeat: client {address} may not use this proxy"),
+                phrase: format!("exeat: client {peer} may not use this proxy"),
                 proxy_status: "http_request_denied",
                 proxy_error: Some("blocked-by-policy"),
                 body: problem(

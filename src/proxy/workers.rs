@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     context::Context,
     crew::{Crew, Spoken},
-    listener::{Bound, ListenError, listen},
+    endpoint::Endpoint,
+    listener::{ListenError, listen},
     self_test::Tested,
 };
 
@@ -37,9 +38,9 @@ pub struct Workers {
 #[derive(Debug)]
 pub struct Listeners {
     /// For HTTP.
-    pub http: Bound,
+    pub http: Endpoint,
     /// For SOCKS5, if that is spoken.
-    pub socks: Option<Bound>,
+    pub socks: Option<Endpoint>,
 }
 
 /// A proxy that has no threads to serve with.
@@ -76,7 +77,7 @@ impl Workers {
         let Listeners { http, socks } = listeners;
         let (http, socks) = {
             let _inside = first.enter();
-            (http.into_listener()?, socks.map(Bound::into_listener).transpose()?)
+            (http.into_listener()?, socks.map(Endpoint::into_listener).transpose()?)
         };
         let (context, crew) = (Arc::clone(context), Arc::new(crew));
         workers.spawn(0, first, move || async move {

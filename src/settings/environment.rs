@@ -3,9 +3,9 @@
 //! Read through a function, so that a test hands in a map and nothing but `cli` touches the
 //! process's environment.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use super::{Socks, parse_duration};
+use super::{Place, PlaceError, Socks, parse_duration};
 
 /// What the environment says.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +17,7 @@ pub struct Environment {
     /// `EXEAT_SETTINGS`.
     pub settings: Option<PathBuf>,
     /// `EXEAT_LISTEN`.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Place>,
     /// `EXEAT_SOCKS`: as `--socks`.
     pub socks: Option<Socks>,
     /// `EXEAT_ALLOW_NON_LOOPBACK`: `true` or `false`.
@@ -63,11 +63,10 @@ impl Environment {
             preset: text("EXEAT_PRESET")?,
             settings: raw("EXEAT_SETTINGS").map(PathBuf::from),
             listen: parse("EXEAT_LISTEN", text("EXEAT_LISTEN")?, |value| {
-                value.parse().map_err(|_| "must be ADDRESS:PORT, such as 127.0.0.1:3128".to_owned())
+                value.parse().map_err(|error: PlaceError| error.to_string())
             })?,
             socks: parse("EXEAT_SOCKS", text("EXEAT_SOCKS")?, |value| {
-                let expected = "must be ADDRESS:PORT, such as 127.0.0.1:8081, or `off`";
-                value.parse().map_err(|_| expected.to_owned())
+                value.parse().map_err(|error: PlaceError| format!("{error}, or `off`"))
             })?,
             allow_non_loopback: parse(
                 "EXEAT_ALLOW_NON_LOOPBACK",
@@ -104,7 +103,7 @@ mod tests {
         let with = |name: &'static str, value: &'static str| {
             Environment::read(move |asked| (asked == name).then(|| value.into()))
         };
-        assert_eq!(with("EXEAT_LISTEN", "127.0.0.1:0").unwrap().listen.unwrap().port(), 0);
+        assert_eq!(with("EXEAT_LISTEN", "127.0.0.1:0").unwrap().listen, "127.0.0.1:0".parse().ok());
         assert_eq!(with("EXEAT_SOCKS", "off").unwrap().socks, Some(Socks::Off));
         assert!(with("EXEAT_SOCKS", "8081").is_err());
         assert_eq!(with("EXEAT_DRAIN", "5s").unwrap().drain, Some(Duration::from_secs(5)));
@@ -112,8 +111,8 @@ mod tests {
         let error = with("EXEAT_LISTEN", "localhost").unwrap_err().to_string();
         assert_eq!(
             error,
-            "environment variable EXEAT_LISTEN is `localhost`: must be ADDRESS:PORT, \
-             such as 127.0.0.1:3128"
+            "environment variable EXEAT_LISTEN is `localhost`: write ADDRESS:PORT, \
+             such as 127.0.0.1:3128, or unix:/absolute/path"
         );
     }
 }

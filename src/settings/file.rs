@@ -18,6 +18,7 @@ use toml::{
 
 use super::{
     parse_duration,
+    place::Place,
     resolve::{Ech, Private, Sni, Socks},
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
 /// What `exeat.toml` says.
 #[derive(Debug, Clone, Default)]
 pub struct SettingsFile {
-    pub(super) http: Option<SocketAddr>,
+    pub(super) http: Option<Place>,
     pub(super) socks: Option<Socks>,
     pub(super) clients: Option<Vec<IpNet>>,
     pub(super) private: Vec<Private>,
@@ -168,12 +169,18 @@ impl Reader {
     fn key(&mut self, section: &str, key: &str, value: &Value<'_>) {
         match (section, key) {
             ("listen", "http") => {
-                self.file.http =
-                    self.parsed(value, "ADDRESS:PORT, such as 127.0.0.1:3128", parse_ok)
+                self.file.http = self.parsed(
+                    value,
+                    "ADDRESS:PORT, such as 127.0.0.1:3128, or unix:/path",
+                    parse_ok,
+                )
             }
             ("listen", "socks") => {
-                self.file.socks =
-                    self.parsed(value, "ADDRESS:PORT, such as 127.0.0.1:8081, or \"off\"", parse_ok)
+                self.file.socks = self.parsed(
+                    value,
+                    "ADDRESS:PORT, such as 127.0.0.1:8081, unix:/path or \"off\"",
+                    parse_ok,
+                )
             }
             ("listen", "clients") => {
                 self.file.clients =

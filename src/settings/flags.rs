@@ -1,8 +1,8 @@
 //! What was typed on the command line, not yet judged.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use super::Socks;
+use super::{Place, Socks};
 use crate::policy::Mode;
 
 /// The flags that share a setting with the environment or the settings file. `serve` has all of
@@ -13,9 +13,9 @@ pub struct Flags {
     pub requirements: Option<PathBuf>,
     /// `--preset NAME`.
     pub preset: Option<String>,
-    /// `--listen ADDR:PORT`.
-    pub listen: Option<SocketAddr>,
-    /// `--socks ADDR:PORT|off`.
+    /// `--listen ADDR:PORT|unix:PATH`.
+    pub listen: Option<Place>,
+    /// `--socks ADDR:PORT|unix:PATH|off`.
     pub socks: Option<Socks>,
     /// `--allow-non-loopback`.
     pub allow_non_loopback: bool,

@@ -7,12 +7,14 @@ mod duration;
 mod environment;
 mod file;
 mod flags;
+mod place;
 mod resolve;
 
 pub use duration::{DurationError, parse_duration};
 pub use environment::{Environment, EnvironmentError};
 pub use file::SettingsFile;
 pub use flags::Flags;
+pub use place::{Place, PlaceError};
 pub use resolve::{
     Asked, AuditTarget, Chosen, Confine, Dns, Ech, Limits, Listen, Permissions, Private, Settings,
     Sni, Socks, Timeouts, Tls,

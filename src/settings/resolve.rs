@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{AddrParseError, IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     str::FromStr,
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::{Environment, Flags, SettingsFile};
+use super::{Environment, Flags, Place, PlaceError, SettingsFile};
 use crate::{
     net::DnsName,
     policy::{Egress, Mode, Pattern},
@@ -89,8 +89,8 @@ pub enum Confine {
 /// Where to listen.
 #[derive(Debug, Clone)]
 pub struct Listen {
-    /// The address that was asked for; the policy's `http_port` or 3128 on loopback otherwise.
-    pub http: Option<SocketAddr>,
+    /// The place that was asked for; the policy's `http_port` or 3128 on loopback otherwise.
+    pub http: Option<Place>,
     /// The same for SOCKS5.
     pub socks: Socks,
     /// Who may use the proxy; loopback, and the local subnets when not on loopback, otherwise.
@@ -105,10 +105,10 @@ impl Listen {
 }
 
 /// Where to listen for SOCKS5.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Socks {
-    /// At an address that was asked for.
-    At(SocketAddr),
+    /// At a place that was asked for.
+    At(Place),
     /// Nowhere.
     Off,
     /// On loopback, at the policy's `socks_port`; nowhere, if it has none.
@@ -117,12 +117,12 @@ pub enum Socks {
 }
 
 impl FromStr for Socks {
-    type Err = AddrParseError;
+    type Err = PlaceError;
 
-    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+    fn from_str(text: &str) -> Result<Self, PlaceError> {
         match text {
             "off" => Ok(Self::Off),
-            address => address.parse().map(Self::At),
+            place => place.parse().map(Self::At),
         }
     }
 }
@@ -404,7 +404,7 @@ mod tests {
             ..Environment::default()
         };
         let settings = Settings::resolve(Flags::default(), environment(), file());
-        assert_eq!(settings.listen.http.unwrap().port(), 2);
+        assert_eq!(settings.listen.http, "127.0.0.1:2".parse().ok());
         assert_eq!(settings.timeouts.drain, Duration::from_secs(1));
         assert_eq!(settings.audit, AuditTarget::Stderr);
         assert_eq!(settings.chosen, Chosen::Preset("agent".into()));
@@ -416,7 +416,7 @@ mod tests {
             ..Flags::default()
         };
         let settings = Settings::resolve(flags, environment(), file());
-        assert_eq!(settings.listen.http.unwrap().port(), 3);
+        assert_eq!(settings.listen.http, "127.0.0.1:3".parse().ok());
         assert_eq!(settings.chosen, Chosen::File("r.toml".into()));
         assert_eq!(settings.audit, AuditTarget::File("/tmp/audit".into()));
     }

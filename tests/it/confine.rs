@@ -124,6 +124,21 @@ fn what_is_refused_is_counted() {
     alone("confine::what_is_refused_is_counted", stage.path());
 }
 
+/// A proxy that listens at a path removes that path, and nothing else.
+#[test]
+fn files_are_removed_only_where_one_has_to_be() {
+    if let Some(stage) = std::env::var_os(STAGE) {
+        return removing(Path::new(&stage));
+    }
+    let stage = tempfile::tempdir().unwrap();
+    for name in ["sockets", "other"] {
+        fs::create_dir(stage.path().join(name)).unwrap();
+        fs::write(stage.path().join(name).join("file"), "there").unwrap();
+        fs::create_dir(stage.path().join(name).join("directory")).unwrap();
+    }
+    alone("confine::files_are_removed_only_where_one_has_to_be", stage.path());
+}
+
 /// The system file may come while its directory is not there: then nothing below the directory above
 /// is read, where everybody's files are, and nothing goes out once it has come.
 #[test]
@@ -191,6 +206,31 @@ fn alone_beside(test: &str, stage: &Path, beside: impl Fn(&str)) -> String {
     said
 }
 
+/// Gives up all but removing, and tries.
+fn removing(stage: &Path) {
+    let at = |path: &str| stage.join(path);
+    let files = Files { remove: vec![at("sockets")], ..Files::default() };
+    let (refused, refusals) = mpsc::channel();
+    let confinement = confine(&files, move |number| {
+        refused.send(number).ok();
+    })
+    .to_string();
+    println!("{confinement}");
+    let remove = |path: &str, flags| {
+        errno(rustix::fs::unlinkat(rustix::fs::CWD, at(path), flags).map_err(io::Error::from))
+    };
+    let (file, directory) = (rustix::fs::AtFlags::empty(), rustix::fs::AtFlags::REMOVEDIR);
+    rustix::fs::unlinkat(rustix::fs::CWD, at("sockets/file"), file).unwrap();
+    assert_eq!(remove("sockets/directory", directory), EPERM);
+    assert_eq!(i64::from(refusals.recv().unwrap()), libc::SYS_unlinkat);
+    if confinement.contains("Landlock ABI") {
+        assert_eq!(remove("other/file", file), EACCES);
+    }
+    // The older calls stay forbidden, and files are not made there.
+    assert!(File::create(at("sockets/file")).is_err());
+    assert!(fs::rename(at("other/file"), at("sockets/file")).is_err());
+}
+
 /// A proxy that does once what no proxy does.
 fn counting(stage: &Path) {
     let policy = stage.join("requirements.toml");
@@ -211,7 +251,7 @@ fn counting(stage: &Path) {
         let app = opened.start(NonZero::<usize>::MIN).await.unwrap();
         let ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while exchange(app.address(), ask).await.json()["confinement"]["calls_refused"] != 1 {
+        while exchange(app.place().address().unwrap(), ask).await.json()["confinement"]["calls_refused"] != 1 {
             assert!(tokio::time::Instant::now() < deadline, "it is never counted");
         }
     });
@@ -246,7 +286,7 @@ fn coming_late(stage: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let app = opened.start(NonZero::<usize>::MIN).await.unwrap();
-        let address = app.address();
+        let address = app.place().address().unwrap();
         tokio::spawn(app.run(std::future::pending(), Arc::default()));
         let until = async |host: &str, status: u16| {
             let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -286,7 +326,7 @@ fn attempts(stage: &Path) {
     let unbound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     unbound.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let files = Files { read: vec![at("policy")], write: vec![at("audit")] };
+    let files = Files { read: vec![at("policy")], write: vec![at("audit")], remove: Vec::new() };
     let (refused, refusals) = mpsc::channel();
     let confinement = confine(&files, move |number| refused.send(number).unwrap());
     println!("{confinement}");

@@ -51,3 +51,5 @@ mod support;
 mod system_file;
 mod tunnels;
 mod under_way;
+#[cfg(unix)]
+mod unix_listener;

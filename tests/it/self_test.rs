@@ -11,7 +11,7 @@ use exeat::{
     dns::Resolver,
     observe::{Audit, Counters},
     policy::{Egress, Outcome, Policy, Review, Source},
-    proxy::{Bound, Context, Listeners, Pipes, Places, Workers, self_test},
+    proxy::{Bound, Context, Endpoint, Listeners, Pipes, Places, Workers, self_test},
     settings::{Environment, Flags, Settings, SettingsFile},
     upstream::Pool,
 };
@@ -131,7 +131,7 @@ async fn a_crowd_from_the_first_moment_is_no_obstacle() {
         }
     });
     let tested = self_test(own, address, &context).await.unwrap();
-    let listeners = Listeners { http: bound_by_all, socks: None };
+    let listeners = Listeners { http: Endpoint::Tcp(bound_by_all), socks: None };
     let _workers = Workers::start(tested, listeners, NonZero::<usize>::MIN, &context).unwrap();
     // Those who waited are served from here on.
     assert!(read_answer(&mut crowd[0]).await.phrase.starts_with("exeat: "));

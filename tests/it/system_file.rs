@@ -42,7 +42,7 @@ async fn its_denies_apply_and_follow_its_changes() {
         .start(NonZero::<usize>::MIN)
         .await
         .unwrap();
-    let address = app.address();
+    let address = app.place().address().unwrap();
     let summary = app.policy_summary();
     assert!(summary.contains("chosen.toml") && summary.contains("1 deny rules"), "{summary}");
     assert!(summary.contains(system.to_str().unwrap()), "{summary}");
@@ -85,7 +85,7 @@ async fn it_applies_as_soon_as_it_is_there() {
         .start(NonZero::<usize>::MIN)
         .await
         .unwrap();
-    let address = app.address();
+    let address = app.place().address().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let hangup = Arc::new(Notify::new());
     let shutdown = async {

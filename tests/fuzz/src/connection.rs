@@ -148,7 +148,8 @@ impl Rig {
             let app = serve(network).await;
             (network, app)
         });
-        let (proxy, socks) = (app.address(), app.socks_address().unwrap());
+        let (proxy, socks) =
+            (app.place().address().unwrap(), app.socks_place().unwrap().address().unwrap());
         assert!(network[0] == 127 && proxy.ip().is_loopback() && socks.ip().is_loopback());
         let review = Review::of(POLICY.as_bytes(), &Arc::new(Source::file("fuzz.toml")), 7);
         let Outcome::Ruleset(ruleset) = review.outcome else { panic!("{:?}", review.problems) };

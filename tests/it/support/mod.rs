@@ -16,7 +16,7 @@ pub(crate) use origin::{FullListener, Origin, RawOrigin, TlsOrigin};
 pub(crate) use proxy::{Proxy, ProxyBuilder, signal};
 pub(crate) use raw::{
     Answer, connect as raw_connect, connect_to, connect_tunnel, exchange, get, read_answer,
-    read_head,
+    read_head, read_head_of,
 };
 pub(crate) use recorder::{Recorded, Recorder};
 pub(crate) use skip::{skip, skip_optional};

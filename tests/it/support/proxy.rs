@@ -25,12 +25,15 @@ pub(crate) struct ProxyBuilder {
     extra: String,
     flags: Vec<String>,
     descriptors: Option<String>,
+    /// Where to listen, if not at a free port.
+    socket: Option<PathBuf>,
 }
 
 /// A running proxy. Ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     child: Child,
+    /// Port 0 if it listens at a path.
     pub(crate) address: SocketAddr,
     pub(crate) directory: TempDir,
     log: Arc<Mutex<String>>,
@@ -86,6 +89,12 @@ impl ProxyBuilder {
         self
     }
 
+    /// Listens at a path.
+    pub(crate) fn socket(mut self, path: &Path) -> Self {
+        self.socket = Some(path.to_owned());
+        self
+    }
+
     /// How many descriptors the process may ever have.
     pub(crate) fn descriptors(mut self, count: u32) -> Self {
         self.descriptors = Some(format!("-n {count}"));
@@ -107,11 +116,20 @@ impl ProxyBuilder {
     }
 
     pub(crate) async fn start(self) -> Proxy {
+        self.try_start().await.unwrap_or_else(|(status, log)| panic!("ended with {status}:\n{log}"))
+    }
+
+    /// Starts it, or says with which status it ended, and its words.
+    pub(crate) async fn try_start(self) -> Result<Proxy, (ExitStatus, String)> {
         let directory = self.files();
         let path = directory.path();
         let mut child = command(self.descriptors.as_deref())
             .arg("serve")
-            .args(["--listen", "127.0.0.1:0"])
+            .arg("--listen")
+            .arg(match &self.socket {
+                None => "127.0.0.1:0".to_owned(),
+                Some(path) => format!("unix:{}", path.display()),
+            })
             .arg("--requirements")
             .arg(path.join("requirements.toml"))
             .arg("--settings")
@@ -135,13 +153,16 @@ impl ProxyBuilder {
         let address = eventually("the ready line", || {
             let log = log.lock().unwrap();
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("the proxy ended with {status}:\n{log}");
+                return Some(Err((status, log.clone())));
+            }
+            if log.contains("listening on http at unix:") {
+                return Some(Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
             }
             let (_, rest) = log.split_once("listening on http://")?;
-            rest.split([';', ' ']).next().unwrap().parse().ok()
+            rest.split([';', ' ']).next().unwrap().parse().ok().map(Ok)
         })
-        .await;
-        Proxy { child, address, directory, log }
+        .await?;
+        Ok(Proxy { child, address, directory, log })
     }
 
     /// The test's own flags, and an audit file unless they name another.

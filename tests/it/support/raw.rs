@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
@@ -91,6 +91,11 @@ pub(crate) fn connect_to(host: &str) -> Vec<u8> {
 
 /// Reads the head of a request or an answer, empty line and all.
 pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
+    read_head_of(stream).await
+}
+
+/// The same from any stream.
+pub(crate) async fn read_head_of(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = timeout(PATIENCE, stream.read_u8()).await.expect("a head in time");
