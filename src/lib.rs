@@ -43,7 +43,8 @@
 //! 1. `net`, `http1`, `socks5`, `policy` and `requirements` are pure: functions of values. No
 //!    sockets, files, clock, environment, threads or logging.
 //! 2. **No permit, no socket.** The dialer takes a [`policy::Permit`] and
-//!    [`policy::VettedAddress`]es; only `policy` can make either. CONNECT, absolute-form, a second
+//!    [`policy::VettedAddress`]es, or a [`policy::SocketPermit`] for the very unix socket that was
+//!    judged; only `policy` can make any of them. CONNECT, absolute-form, a second
 //!    request on a kept connection, SOCKS5, a connection captured in a jail, `exeat check`, `exeat diff` and
 //!    `exeat bench` all go through [`policy::Policy::decide`]. One that only observes gives a permit
 //!    where no rule speaks about a host, and the permit says so.

@@ -27,7 +27,7 @@ use crate::{
     policy::{Egress, Mode, Policy, Ruleset},
     proxy::{
         Bound, Captured, Context, Destinations, Endpoint, ListenError, Listeners, Pipes, Places,
-        SelfTestError, Workers, WorkersError, self_test,
+        SelfTestError, UnixSockets, Workers, WorkersError, self_test,
     },
     requirements::{Applied, Rejected},
     settings::{AuditTarget, Confine, Listen, Permissions, Place, Settings, Socks},
@@ -212,7 +212,11 @@ impl Opened {
                 Place::Unix(path) => path.parent().map(Path::to_owned),
             })
             .collect();
-        confine(&Files { read: self.source.places(), write, remove }, refused)
+        let ruleset = &self.applied.ruleset;
+        // Whether they are there yet or not.
+        let sockets = ruleset.allows_sockets().then(|| ruleset.allowed_sockets());
+        let connect = sockets.into_iter().flatten().map(PathBuf::from).collect();
+        confine(&Files { read: self.source.places(), write, remove, connect }, refused)
     }
 
     /// Whether the operator wants it confined.
@@ -256,6 +260,10 @@ impl Opened {
             settings.audit_queue,
             Arc::clone(&self.counters),
         );
+        let unix_sockets = match ruleset.allows_sockets() {
+            true => UnixSockets::Open,
+            false => UnixSockets::Closed,
+        };
         let policy = Policy::new(ruleset, egress.clone(), 1);
         let (policies, policy) = watch::channel(Arc::new(policy));
         let limits = settings.limits;
@@ -280,6 +288,7 @@ impl Opened {
             drain: CancellationToken::new(),
             abort: CancellationToken::new(),
             destinations: self.captured.as_ref().map(|it| Arc::clone(&it.destinations)),
+            unix_sockets,
             requests: AtomicU64::new(0),
         });
         let own_address = self.bound_within.address();

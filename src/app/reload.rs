@@ -72,6 +72,9 @@ impl Reloader {
         self.counters.reloads.increment();
         tracing::info!(generation, "policy reloaded: {summary}");
         let ports = |policy: &Policy| (policy.ruleset().http_port, policy.ruleset().socks_port);
+        if !old.ruleset().allows_sockets() && self.policies.borrow().ruleset().allows_sockets() {
+            tracing::warn!("unix sockets have been allowed: restart to open them");
+        }
         if ports(&old) != ports(&self.policies.borrow()) {
             tracing::warn!("http_port or socks_port has changed: restart to listen there");
         }

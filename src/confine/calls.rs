@@ -29,6 +29,8 @@ use super::trap::Refusals;
 pub(super) struct Calls {
     /// Files are removed, by `unlinkat`.
     pub(super) remove: bool,
+    /// Unix sockets are opened.
+    pub(super) unix_sockets: bool,
 }
 
 /// Forbids the calls to this thread and all that it starts; `refused` hears the number of each
@@ -112,6 +114,10 @@ fn programs(arch: TargetArch, calls: &Calls) -> Result<Vec<BpfProgram>, Error> {
     programs.push(filter(rules(PROCESSES_OLD, PROCESSES)?, errno(libc::EPERM))?);
     let mut never = [NEVER, NEVER_OLD].concat();
     let mut sometimes = SOMETIMES.to_vec();
+    sometimes.extend_from_slice(match calls.unix_sockets {
+        true => NOT_INTERNET_NOR_UNIX,
+        false => NOT_INTERNET,
+    });
     match calls.remove {
         true => sometimes.extend_from_slice(REMOVING),
         false => never.push(libc::SYS_unlinkat),
@@ -230,17 +236,28 @@ const TYPING: &[(i64, &[Argument])] = &[
 const LIMITS_OF_OTHERS: &[(i64, &[Argument])] =
     &[(libc::SYS_prlimit64, &[Argument::Differs(0, 0)])];
 
+/// Sockets of anything but the internet; the runtime's pairs of unix sockets come from socketpair.
+const NOT_INTERNET: &[(i64, &[Argument])] = &[(
+    libc::SYS_socket,
+    &[Argument::Differs(0, libc::AF_INET), Argument::Differs(0, libc::AF_INET6)],
+)];
+
+/// The same, where unix sockets are opened too.
+const NOT_INTERNET_NOR_UNIX: &[(i64, &[Argument])] = &[(
+    libc::SYS_socket,
+    &[
+        Argument::Differs(0, libc::AF_INET),
+        Argument::Differs(0, libc::AF_INET6),
+        Argument::Differs(0, libc::AF_UNIX),
+    ],
+)];
+
 /// Removing directories, where files may be removed.
 const REMOVING: &[(i64, &[Argument])] =
     &[(libc::SYS_unlinkat, &[Argument::Has(2, libc::AT_REMOVEDIR)])];
 
 /// Forbidden with some arguments: all conditions of a line together.
 const SOMETIMES: &[(i64, &[Argument])] = &[
-    // Only the internet; the runtime's pairs of unix sockets come from socketpair.
-    (
-        libc::SYS_socket,
-        &[Argument::Differs(0, libc::AF_INET), Argument::Differs(0, libc::AF_INET6)],
-    ),
     // No code that was not in the program.
     (libc::SYS_mmap, &[Argument::Has(2, libc::PROT_EXEC)]),
     (libc::SYS_mprotect, &[Argument::Has(2, libc::PROT_EXEC)]),
@@ -409,8 +426,8 @@ mod tests {
     #[test]
     fn nothing_that_is_forbidden_waits_for_an_answer() {
         let archs = [TargetArch::x86_64, TargetArch::aarch64, TargetArch::riscv64];
-        for (arch, remove) in archs.into_iter().flat_map(|arch| [(arch, false), (arch, true)]) {
-            let programs = programs(arch, &Calls { remove }).unwrap();
+        for (arch, open) in archs.into_iter().flat_map(|arch| [(arch, false), (arch, true)]) {
+            let programs = programs(arch, &Calls { remove: open, unix_sockets: open }).unwrap();
             let answers = programs.iter().flatten().filter(|line| line.code == RETURN);
             let mut kinds: Vec<u32> =
                 answers.map(|line| line.k & libc::SECCOMP_RET_ACTION_FULL).collect();

@@ -59,6 +59,11 @@ fn rules(files: &Files) -> Result<RulesetCreated, RulesetError> {
     for path in &files.remove {
         rules = allow(rules, path, AccessFs::RemoveFile.into())?;
     }
+    for path in &files.connect {
+        // The directory, because whoever listens makes the socket anew.
+        let place = path.parent().unwrap_or(path);
+        rules = allow(rules, place, AccessFs::ResolveUnix.into())?;
+    }
     Ok(rules)
 }
 
@@ -84,8 +89,9 @@ fn summary(files: &Files) -> String {
         }
     };
     let both = format!("{}, {}", list("reads", &files.read), list("writes", &files.write));
-    match files.remove.as_slice() {
-        [] => both,
-        places => format!("{both}, {}", list("removes from", places)),
-    }
+    let with = |said: String, verb: &str, paths: &[PathBuf]| match paths {
+        [] => said,
+        paths => format!("{said}, {}", list(verb, paths)),
+    };
+    with(with(both, "removes from", &files.remove), "connects to", &files.connect)
 }

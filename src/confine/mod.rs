@@ -34,6 +34,8 @@ pub struct Files {
     pub write: Vec<PathBuf>,
     /// Directories in which files may be removed.
     pub remove: Vec<PathBuf>,
+    /// Unix sockets that may be connected to; none: no unix socket is opened at all.
+    pub connect: Vec<PathBuf>,
 }
 
 /// What is in force, and what is not and why. Displayed as one line.
@@ -53,7 +55,8 @@ pub struct Confinement {
 pub fn confine(files: &Files, refused: impl Fn(i32) + Send + 'static) -> Confinement {
     let mut confinement = Confinement::default();
     #[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
-    let calls = calls::Calls { remove: !files.remove.is_empty() };
+    let calls =
+        calls::Calls { remove: !files.remove.is_empty(), unix_sockets: !files.connect.is_empty() };
     // In this order: Landlock and seccomp want no_new_privs, and seccomp forbids the rest.
     confinement.note("no new privileges", privileges::gain_none());
     confinement.note("files", files::restrict(files));

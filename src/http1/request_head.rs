@@ -14,7 +14,7 @@ use super::{
 use crate::net::{Authority, AuthorityError, Target, TargetError};
 
 /// A head that has one reading.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RequestHead<'a> {
     /// What is asked.
     pub method: Method,

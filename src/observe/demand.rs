@@ -11,6 +11,7 @@ use std::{
 
 use serde::Deserialize;
 
+use super::record::SOCKET;
 use crate::{
     net::{Authority, DnsName, Host, IpClass, Port},
     policy::Reason,
@@ -87,6 +88,8 @@ impl Demand {
     /// None, if the record makes no sense.
     fn take(&mut self, line: Line) -> Option<()> {
         match line.event.as_str() {
+            // No rule about hosts would allow it.
+            _ if line.host.as_deref() == Some(SOCKET) && line.port == Some(0) => {}
             "exeat.decision" => {
                 let authority = line.authority()?;
                 let reason = line.reason.as_deref().and_then(Reason::named);

@@ -16,8 +16,11 @@ use time::OffsetDateTime;
 use super::TimeoutCounters;
 use crate::{
     net::{Authority, DnsName, Host},
-    policy::{Denial, Leave, Policy, Reason, RuleId},
+    policy::{Denial, Leave, Policy, Reason, RuleId, SocketPath},
 };
+
+/// The host of requests for unix sockets, in Codex's words.
+pub(super) const SOCKET: &str = "unix-socket";
 
 /// What a record is about: who asked for what, under which policy.
 #[derive(Debug)]
@@ -31,9 +34,18 @@ pub struct Subject {
     /// The request method.
     pub method: http::Method,
     /// For which destination.
-    pub authority: Authority,
+    pub destination: Destination,
     /// The policy that was asked.
     pub policy: Arc<Policy>,
+}
+
+/// What a request is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Destination {
+    /// A host and a port.
+    Host(Authority),
+    /// A unix socket: where it is, or what it was called if it was not looked for.
+    Socket(SocketPath),
 }
 
 /// Who is at the other end of a client's connection.
@@ -171,6 +183,7 @@ impl Record {
             Self::Decision { at, subject, verdict } => {
                 let (decision, reason, source, rule) = match verdict {
                     Ok(Leave::Rule(rule)) => ("allow", "allow", "baseline_policy", Some(*rule)),
+                    Ok(Leave::Sockets) => ("allow", "allow", "baseline_policy", None),
                     // Let through against the policy, in Codex's words for that.
                     Ok(Leave::Observed) => {
                         ("allow", Reason::NotAllowed.as_str(), "observe_mode", None)
@@ -218,6 +231,39 @@ impl Record {
                 dropped: Some(*total),
                 ..Line::default()
             },
+        }
+    }
+}
+
+impl Destination {
+    /// What Codex calls it.
+    fn host(&self) -> String {
+        match self {
+            Self::Host(authority) => authority.host.to_bare_string(),
+            Self::Socket(_) => SOCKET.to_owned(),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        match self {
+            Self::Host(authority) => authority.port.number(),
+            Self::Socket(_) => 0,
+        }
+    }
+
+    fn socket(&self) -> Option<&str> {
+        match self {
+            Self::Host(_) => None,
+            Self::Socket(path) => Some(path.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(authority) => authority.fmt(f),
+            Self::Socket(path) => path.fmt(f),
         }
     }
 }
@@ -312,6 +358,8 @@ struct Line<'a> {
     server_address: Option<String>,
     #[serde(rename = "server.port", skip_serializing_if = "Option::is_none")]
     server_port: Option<u16>,
+    #[serde(rename = "exeat.socket.path", skip_serializing_if = "Option::is_none")]
+    socket: Option<&'a str>,
     #[serde(rename = "network.policy.decision", skip_serializing_if = "Option::is_none")]
     decision: Option<&'static str>,
     #[serde(rename = "network.policy.reason", skip_serializing_if = "Option::is_none")]
@@ -373,8 +421,9 @@ impl<'a> Line<'a> {
             client_port: subject.client.port(),
             protocol: Some(subject.protocol.as_str()),
             method: Some(subject.method.as_str()),
-            server_address: Some(subject.authority.host.to_bare_string()),
-            server_port: Some(subject.authority.port.number()),
+            server_address: Some(subject.destination.host()),
+            server_port: Some(subject.destination.port()),
+            socket: subject.destination.socket(),
             generation: Some(subject.policy.generation()),
             pattern: rule.map(|rule| rule.pattern.to_string()),
             list: rule.map(|rule| rule.list.as_str()),

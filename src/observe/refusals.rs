@@ -8,8 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Ending, Inside, Record, Refused, Subject};
-use crate::net::Authority;
+use super::{Destination, Ending, Inside, Record, Refused, Subject};
 
 /// The refusals of one proxy so far.
 #[derive(Debug, Default)]
@@ -18,7 +17,7 @@ pub struct Refusals(Mutex<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     /// By destination, and why.
-    by_reason: BTreeMap<(Authority, String), u64>,
+    by_reason: BTreeMap<(Destination, String), u64>,
     /// Those for which there was no room.
     others: u64,
 }
@@ -46,7 +45,7 @@ impl Refusals {
         };
         let mut counts = self.lock();
         let counts = &mut *counts;
-        let key = (subject.authority.clone(), why);
+        let key = (subject.destination.clone(), why);
         let has_room = counts.by_reason.len() < MAX_REASONS;
         match counts.by_reason.get_mut(&key) {
             Some(count) => *count += 1,
@@ -73,8 +72,8 @@ impl fmt::Display for Refusals {
         write!(f, "exeat: refused {total} {}:", if total == 1 { "request" } else { "requests" })?;
         let mut shown: Vec<_> = counts.by_reason.iter().collect();
         shown.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        for ((authority, why), count) in shown.iter().take(MAX_SHOWN) {
-            write!(f, "\nexeat: {count:>6}  {authority}  {why}")?;
+        for ((destination, why), count) in shown.iter().take(MAX_SHOWN) {
+            write!(f, "\nexeat: {count:>6}  {destination}  {why}")?;
         }
         let rest = shown.iter().skip(MAX_SHOWN).map(|(_, count)| **count).sum::<u64>();
         match rest + counts.others {

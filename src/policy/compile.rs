@@ -90,6 +90,7 @@ pub(super) fn compile(
         allow_non_loopback_proxy: network.allow_non_loopback_proxy,
         http_port: network.http_port,
         socks_port: network.socks_port,
+        sockets: network.sockets.clone(),
         switches: switches(network, text),
         source: Arc::clone(source),
         allow_line: network.allow_at.map(|at| Lines::new(text).line(at)),

@@ -24,6 +24,8 @@ pub enum Leave {
     Observed,
     /// A rule that allows it.
     Rule(RuleId),
+    /// `unix_sockets`, or that all of them are allowed.
+    Sockets,
 }
 
 /// Whether a permit reaches local addresses.
@@ -101,7 +103,7 @@ impl Leave {
     #[must_use]
     pub fn rule(self) -> Option<RuleId> {
         match self {
-            Self::Observed => None,
+            Self::Observed | Self::Sockets => None,
             Self::Rule(rule) => Some(rule),
         }
     }

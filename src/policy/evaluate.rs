@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    Denial, Egress, List, Mode, Permit, Reason, Rule, RuleId, Ruleset, VettedAddress,
+    Denial, Egress, List, Mode, Permit, Reason, Rule, RuleId, Ruleset, SocketPath, SocketPermit,
+    VettedAddress,
     addresses::Addresses,
     candidate::Candidate,
     decision::Exemption,
@@ -110,6 +111,23 @@ impl Policy {
             return Err(Denial::built_in(Reason::NotAllowedLocal));
         }
         Ok(VettedAddress::new(destination))
+    }
+
+    /// Decides about a unix socket, by where it is. `leads_to` says where a path of a list leads over
+    /// links, if it exists; of an allow only over those that nobody else could have made.
+    ///
+    /// # Errors
+    ///
+    /// The denial. A policy that only observes gives no leave for sockets: they are local.
+    pub fn decide_socket(
+        &self,
+        socket: &SocketPath,
+        leads_to: impl Fn(&SocketPath, List) -> Option<SocketPath>,
+    ) -> Result<SocketPermit, Denial> {
+        match self.ruleset.enabled {
+            true => self.ruleset.sockets.decide(socket, leads_to),
+            false => Err(Denial::built_in(Reason::ProxyDisabled)),
+        }
     }
 
     /// The rule behind an id of this policy.

@@ -2,8 +2,8 @@
 //!
 //! The path: [`Review`] reads a file into a [`Ruleset`] or into problems; [`Policy`] answers
 //! [`Policy::decide`] for an authority and [`Policy::vet`] for each resolved address. Pure:
-//! functions of values, no files, clock, sockets or logging. A [`Permit`] and a
-//! [`VettedAddress`] can be made nowhere else.
+//! functions of values, no files, clock, sockets or logging. A [`Permit`], a
+//! [`VettedAddress`] and a [`SocketPermit`] can be made nowhere else.
 
 mod addresses;
 mod automaton;
@@ -27,6 +27,7 @@ mod review;
 mod rule;
 mod rules;
 mod ruleset;
+mod sockets;
 mod suggestion;
 mod table;
 mod witness;
@@ -43,5 +44,6 @@ pub use review::{Outcome, Review};
 pub use rule::{List, Rule, RuleId, Source};
 pub use rules::Rules;
 pub use ruleset::{Ruleset, Switch, TooManyRules};
+pub use sockets::{SocketPath, SocketPathError, SocketPermit};
 pub use suggestion::{Suggestion, suggest};
 pub use witness::Witness;

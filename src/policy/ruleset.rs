@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{List, Rules, Source, rules::Full, table::Table};
+use super::{
+    List, Rules, Source,
+    rules::Full,
+    sockets::{SocketPath, Sockets},
+    table::Table,
+};
 use crate::net::Port;
 
 /// The switches and the rules of one or more documents.
@@ -24,6 +29,7 @@ pub struct Ruleset {
     pub source: Arc<Source>,
     /// The line of the list of allows, to point at when nothing in it matches.
     pub allow_line: Option<usize>,
+    pub(super) sockets: Sockets,
     pub(super) rules: Rules,
     pub(super) table: Table,
 }
@@ -60,6 +66,18 @@ impl Ruleset {
         }
     }
 
+    /// Whether any unix socket may be asked for.
+    #[must_use]
+    pub fn allows_sockets(&self) -> bool {
+        self.enabled && self.sockets.is_open()
+    }
+
+    /// Paths of unix sockets that may be asked for; `/`, if it may be any.
+    pub fn allowed_sockets(&self) -> impl Iterator<Item = &str> {
+        let any = self.sockets.all.then_some("/");
+        any.into_iter().chain(self.sockets.allowed.iter().map(SocketPath::as_str))
+    }
+
     /// How many rules stand in a list.
     #[must_use]
     pub fn count(&self, list: List) -> usize {
@@ -74,6 +92,7 @@ impl Ruleset {
     pub fn with_denies_of(mut self, other: &Self, seed: u64) -> Result<Self, TooManyRules> {
         self.rules.extend_with_denies(&other.rules)?;
         self.rules.shrink();
+        self.sockets.denied.extend_from_slice(&other.sockets.denied);
         let (table, _) = Table::new(&self.rules, seed)?;
         Ok(Self { table, ..self })
     }

@@ -18,7 +18,7 @@ use crate::{
     dns::DnsError,
     http1::Fields,
     net::{Authority, Host, Port},
-    observe::{Ending, Protocol, Refused, Subject, Trail},
+    observe::{Destination, Ending, Protocol, Refused, Subject, Trail},
     policy::{Denial, Permit, Policy},
     upstream::{self, Candidates, DialError, VetError},
 };
@@ -107,7 +107,7 @@ fn subject(
         client: client.peer(),
         protocol,
         method: method.clone(),
-        authority: authority.clone(),
+        destination: Destination::Host(authority.clone()),
         policy,
     }
 }

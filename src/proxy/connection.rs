@@ -18,6 +18,7 @@ use super::{
     reply::{Recipient, Reply},
     rewrite::Manners,
     tunnel::{Leg, Tunnel},
+    unix_socket::{self, forward_to_socket},
 };
 use crate::{
     http1::{
@@ -184,9 +185,9 @@ async fn answer(
         record_refusal(client, head, policy, "method_not_allowed");
         return Err(Refusal::Trace);
     }
-    if head.fields.has("x-unix-socket") {
-        record_refusal(client, head, policy, "unix_socket_unsupported");
-        return Err(Refusal::UnixSocket);
+    if head.fields.has(unix_socket::FIELD) {
+        // Boxed: few ask for one.
+        return Box::pin(forward_to_socket(road, head, manners)).await;
     }
     // How the proxy is can be asked at every limit but that of connections.
     if matches!(head.target, [b'/', ..] | b"*") {

@@ -51,8 +51,19 @@ pub struct Context {
     pub abort: CancellationToken,
     /// Whom the addresses stand for that clients ask for; themselves but in a jail.
     pub destinations: Option<Destinations>,
+    /// Whether unix sockets can be asked for.
+    pub unix_sockets: UnixSockets,
     /// How many requests there were.
     pub requests: AtomicU64,
+}
+
+/// Whether this process can open unix sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnixSockets {
+    /// It gave that up, because the policy at its start allowed none.
+    Closed,
+    /// It can.
+    Open,
 }
 
 impl Context {

@@ -51,8 +51,8 @@ pub(super) struct Road<'a> {
 /// The deadlines of exchanges.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    head: Standstill,
-    body: Standstill,
+    pub(super) head: Standstill,
+    pub(super) body: Standstill,
 }
 
 /// Whose a connection to an origin is afterwards.
@@ -76,7 +76,7 @@ enum Hops {
 }
 
 /// RFC 9110 §15.2.1.
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Forwards a request, or says why not.
 ///
@@ -131,7 +131,7 @@ pub(super) async fn forward(
 }
 
 /// The destination of a request: its target, with which `Host` must agree.
-fn target(head: &RequestHead<'_>) -> Result<Authority, BadRequest> {
+pub(super) fn target(head: &RequestHead<'_>) -> Result<Authority, BadRequest> {
     let Target { scheme, authority } =
         Target::parse(head.target).map_err(|_| BadRequest::NotProxied)?;
     if scheme == Scheme::Https {
@@ -165,7 +165,7 @@ fn hops(head: &RequestHead<'_>) -> Result<Hops, BadRequest> {
 
 /// Whether the client waits for leave to send its body. It is given at this hop, so the expectation
 /// goes no further; in HTTP/1.0 it means nothing (RFC 9110 §10.1.1).
-fn waits_for_leave(head: &RequestHead<'_>) -> Result<bool, BadRequest> {
+pub(super) fn waits_for_leave(head: &RequestHead<'_>) -> Result<bool, BadRequest> {
     let mut waits = false;
     for value in head.fields.all("expect") {
         if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -277,7 +277,7 @@ impl Forwarding<'_> {
             From::new(inflow, &mut road.waits.body, timeouts.idle),
             To::new(to_origin, head, coding, None),
         );
-        let mut standing = Standing::new(road.client, admission, road.policies);
+        let mut standing = Standing::new(road.client, &admission.policy, road.policies);
         let exchange = Exchange {
             outgoing: &request.outgoing,
             body: &mut request.body,
@@ -360,7 +360,7 @@ impl Forwarding<'_> {
     /// Dials, unless a new policy refuses it. None, if the client goes away meanwhile.
     async fn connect(&mut self, authority: &Authority) -> Result<Option<Origin>, Refusal> {
         let Self { road, admission, .. } = self;
-        let mut standing = Standing::new(road.client, admission, road.policies);
+        let mut standing = Standing::new(road.client, &admission.policy, road.policies);
         let inbound = &mut *road.inbound;
         let reached = async {
             tokio::select! {

@@ -50,11 +50,12 @@ mod standing;
 mod standstill;
 mod tunnel;
 mod turn_away;
+mod unix_socket;
 mod verdict;
 mod workers;
 
 pub use captured::{Captured, Destinations};
-pub use context::Context;
+pub use context::{Context, UnixSockets};
 #[cfg(unix)]
 pub use endpoint::BoundPath;
 pub use endpoint::Endpoint;

@@ -19,8 +19,8 @@ use crate::{
     http1::{Malformed, request_head::HeadError},
     net::Authority,
     observe::{Counters, Peer},
-    policy::{Denial, Policy},
-    upstream::DialError,
+    policy::{Denial, Policy, SocketPath},
+    upstream::{DialError, SocketError},
 };
 
 /// Why a request is not served.
@@ -42,8 +42,32 @@ pub(super) enum Refusal {
     Origin(Authority, OriginFailure),
     /// TRACE was asked for.
     Trace,
-    /// A unix socket was asked for.
-    UnixSocket,
+    /// A unix socket was reached and failed, or could not be.
+    Socket(SocketPath, SocketFailure),
+    /// The policy refuses a unix socket; by the name that was asked for.
+    SocketDenied { path: SocketPath, denial: Denial, policy: Arc<Policy> },
+    /// A unix socket was asked for, which this client gets none of.
+    UnixSocket(NoSockets),
+}
+
+/// How a unix socket failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SocketFailure {
+    /// There is no connection to it.
+    Connect(SocketError),
+    /// Its answer is none.
+    Answer(OriginFailure),
+}
+
+/// Why no unix socket can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoSockets {
+    /// The process gave up opening any, because the policy at its start allowed none.
+    GivenUp,
+    /// The client is on another machine.
+    NotLocal,
+    /// Not on this system.
+    Unsupported,
 }
 
 /// What is wrong with a request.
@@ -73,6 +97,12 @@ pub(super) enum BadRequest {
     /// A `Max-Forwards` of OPTIONS that is no number (RFC 9110 §7.6.2).
     #[error("Max-Forwards is not one decimal number")]
     MaxForwards,
+    /// Not one absolute path where a unix socket is asked for.
+    #[error("x-unix-socket is not one absolute path")]
+    SocketField,
+    /// CONNECT with `x-unix-socket`.
+    #[error("x-unix-socket goes with requests, not with CONNECT")]
+    SocketTunnel,
     /// A request for the proxy itself, as to a web server.
     #[error("this is a proxy: set it as HTTP_PROXY and HTTPS_PROXY, or use curl -x")]
     NotProxied,
@@ -102,12 +132,17 @@ impl Refusal {
     /// Whether nothing after it on the connection is a request.
     pub(super) fn ends_connection(&self) -> bool {
         match self {
-            Self::BadRequest(_) | Self::ClientNotListed(_) | Self::Trace | Self::UnixSocket => true,
+            Self::BadRequest(_)
+            | Self::ClientNotListed(_)
+            | Self::SocketDenied { .. }
+            | Self::Trace
+            | Self::UnixSocket(_) => true,
             Self::Denied { .. }
             | Self::Dial(..)
             | Self::Dns(..)
             | Self::Limit(_)
-            | Self::Origin(..) => false,
+            | Self::Origin(..)
+            | Self::Socket(..) => false,
         }
     }
 
@@ -160,8 +195,10 @@ impl Refusal {
             | Self::Dial(..)
             | Self::Dns(..)
             | Self::Origin(..)
+            | Self::Socket(..)
+            | Self::SocketDenied { .. }
             | Self::Trace
-            | Self::UnixSocket => {}
+            | Self::UnixSocket(_) => {}
         }
     }
 }

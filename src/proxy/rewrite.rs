@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use http::{Method, StatusCode};
 
-use super::fields;
+use super::{fields, unix_socket};
 use crate::{
     http1::{
         Field, Framed, SaidLength, Version,
@@ -65,6 +65,7 @@ pub(super) fn request(
         let rewritten = |field: &str| name.eq_ignore_ascii_case(field.as_bytes());
         if !(rewritten("host")
             || rewritten("expect")
+            || rewritten(unix_socket::FIELD)
             || rewritten("max-forwards") && hops.is_some())
         {
             fields::write(&mut out, name, value);

@@ -197,9 +197,12 @@ impl Refusal {
             ) => Reply::HostUnreachable,
             Self::Dial(_, DialError::NoSocket) | Self::Limit(_) => Reply::Failure,
             // Of requests in HTTP alone.
-            Self::BadRequest(_) | Self::Origin(..) | Self::Trace | Self::UnixSocket => {
-                Reply::Failure
-            }
+            Self::BadRequest(_)
+            | Self::Origin(..)
+            | Self::Socket(..)
+            | Self::SocketDenied { .. }
+            | Self::Trace
+            | Self::UnixSocket(_) => Reply::Failure,
         }
     }
 }

@@ -8,8 +8,12 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{admit::Admission, client::Client, refusal::Refusal};
-use crate::{net::Authority, policy::Policy};
+use super::{client::Client, refusal::Refusal};
+use crate::{
+    net::Authority,
+    policy::{Policy, SocketPath},
+    upstream::leads_to,
+};
 
 /// The leave of one request, from its admission until its answer is over.
 #[derive(Debug)]
@@ -39,14 +43,28 @@ pub(super) fn refusal(
     vetted.err().map(|denial| Refusal::Denied { authority: authority.clone(), denial, policy })
 }
 
+/// The same for a unix socket, which stays where it is.
+pub(super) fn refusal_of_socket(
+    policy: &Arc<Policy>,
+    client: &Client,
+    path: &SocketPath,
+) -> Option<Refusal> {
+    if !client.is_listed(policy) {
+        return Some(Refusal::ClientNotListed(client.peer()));
+    }
+    let denial = policy.decide_socket(path, leads_to).err()?;
+    let (path, policy) = (path.clone(), Arc::clone(policy));
+    Some(Refusal::SocketDenied { path, denial, policy })
+}
+
 impl<'a> Standing<'a> {
     /// `policies`: those that come.
     pub(super) fn new(
         client: &'a Client,
-        admission: &Admission,
+        admitted: &Arc<Policy>,
         policies: &'a mut watch::Receiver<Arc<Policy>>,
     ) -> Self {
-        Self { client, admitted: Arc::clone(&admission.policy), policies }
+        Self { client, admitted: Arc::clone(admitted), policies }
     }
 
     /// Does some work to its end, unless a policy that has come since the admission refuses the
@@ -65,10 +83,20 @@ impl<'a> Standing<'a> {
         peer: Option<SocketAddr>,
         work: impl Future<Output = T>,
     ) -> Result<T, Refusal> {
-        let Self { client, admitted, policies } = self;
+        let client = self.client;
+        self.during_leave(|policy| refusal(policy, client, authority, peer), work).await
+    }
+
+    /// The same with another question.
+    pub(super) async fn during_leave<T>(
+        &mut self,
+        refusal: impl Fn(&Arc<Policy>) -> Option<Refusal>,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Refusal> {
+        let Self { admitted, policies, .. } = self;
         let judge = |policy: &Arc<Policy>| match Arc::ptr_eq(policy, admitted) {
             true => None,
-            false => refusal(policy, client, authority, peer),
+            false => refusal(policy),
         };
         let policy = Arc::clone(&policies.borrow_and_update());
         if let Some(refusal) = judge(&policy) {

@@ -6,13 +6,13 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::refusal::{BadRequest, OriginFailure, Refusal};
+use super::refusal::{BadRequest, NoSockets, OriginFailure, Refusal, SocketFailure};
 use crate::{
     dns::DnsError,
     http1::{Malformed, request_head::HeadError},
     net::Authority,
-    policy::{Denial, List, Policy, Reason},
-    upstream::DialError,
+    policy::{Denial, List, Policy, Reason, SocketPath},
+    upstream::{DialError, SocketError},
 };
 
 /// What an answer says.
@@ -103,13 +103,32 @@ impl Refusal {
                 proxy_error: Some("blocked-by-method-policy"),
                 body: problem("method_not_allowed", "TRACE is not forwarded to any destination"),
             },
-            Self::UnixSocket => Verdict {
-                status: StatusCode::FORBIDDEN,
-                phrase: "exeat: x-unix-socket is not supported".into(),
-                proxy_status: "http_request_denied",
-                proxy_error: Some("blocked-by-policy"),
-                body: problem("unix_socket_unsupported", "unix sockets are not forwarded"),
-            },
+            Self::Socket(path, failure) => socket_failed(path, *failure),
+            Self::SocketDenied { path, denial, policy } => socket_denied(path, *denial, policy),
+            Self::UnixSocket(why) => {
+                let (phrase, cure) = match why {
+                    NoSockets::GivenUp => (
+                        "exeat: restart it to reach unix sockets",
+                        "the policy allowed no unix socket when exeat started: ask the operator to \
+                         restart it",
+                    ),
+                    NoSockets::NotLocal => (
+                        "exeat: unix sockets are for clients of this machine",
+                        "only clients on loopback or at a unix socket may ask for one",
+                    ),
+                    NoSockets::Unsupported => (
+                        "exeat: x-unix-socket is not supported on this system",
+                        "unix sockets are reached on Linux only",
+                    ),
+                };
+                Verdict {
+                    status: StatusCode::FORBIDDEN,
+                    phrase: phrase.into(),
+                    proxy_status: "http_request_denied",
+                    proxy_error: Some("blocked-by-policy"),
+                    body: problem("unix_socket_unsupported", cure),
+                }
+            }
         }
     }
 }
@@ -130,7 +149,9 @@ fn bad_request(error: BadRequest) -> Verdict {
         | BadRequest::HostField
         | BadRequest::HttpsAbsolute
         | BadRequest::MaxForwards
-        | BadRequest::NotProxied => StatusCode::BAD_REQUEST,
+        | BadRequest::NotProxied
+        | BadRequest::SocketField
+        | BadRequest::SocketTunnel => StatusCode::BAD_REQUEST,
     };
     let message = error.to_string();
     Verdict {
@@ -248,6 +269,92 @@ fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Verdict {
             "source": denial.reason.decided_by(),
             "message": format!("{cure}. Retrying will not help."),
         }),
+    }
+}
+
+fn socket_failed(path: &SocketPath, failure: SocketFailure) -> Verdict {
+    let (status, proxy_status, what) = match failure {
+        SocketFailure::Connect(error) => {
+            let (status, proxy_status) = match error {
+                SocketError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
+                SocketError::NotThere | SocketError::OtherSocket => {
+                    (StatusCode::BAD_GATEWAY, "destination_unavailable")
+                }
+                SocketError::Refused => (StatusCode::BAD_GATEWAY, "connection_refused"),
+            };
+            (status, proxy_status, error.to_string())
+        }
+        SocketFailure::Answer(failure) => {
+            let (status, proxy_status, what) = match failure {
+                OriginFailure::HeadTooLarge => (
+                    StatusCode::BAD_GATEWAY,
+                    "http_response_header_section_size",
+                    "sent an answer head that is too large",
+                ),
+                OriginFailure::Protocol => (
+                    StatusCode::BAD_GATEWAY,
+                    "http_protocol_error",
+                    "closed the connection or did not answer in HTTP",
+                ),
+                OriginFailure::Timeout => {
+                    (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout", "did not answer in time")
+                }
+            };
+            (status, proxy_status, what.to_owned())
+        }
+    };
+    let path = shorten(path.as_str(), 120);
+    Verdict {
+        status,
+        phrase: format!("exeat: unix socket {path} {what}"),
+        proxy_status,
+        proxy_error: None,
+        body: json!({
+            "status": "failed",
+            "host": UNIX_SOCKET,
+            "reason": "unix_socket_failure",
+            "message": format!("unix socket {path} {what}; the policy allows it"),
+        }),
+    }
+}
+
+/// What Codex calls the host of such requests.
+const UNIX_SOCKET: &str = "unix-socket";
+
+fn socket_denied(path: &SocketPath, denial: Denial, policy: &Policy) -> Verdict {
+    let ruleset = policy.ruleset();
+    let file = ruleset.source.name();
+    let switch = ruleset.switches.iter().find(|switch| switch.key == "unix_sockets");
+    let place = switch.map_or_else(|| file.to_owned(), |it| format!("{file}:{}", it.line));
+    let path = shorten(path.as_str(), 100);
+    let (phrase, proxy_error) = match denial.reason {
+        Reason::Denied => (
+            format!("exeat: unix socket {path} denied by unix_sockets, {place}"),
+            "blocked-by-denylist",
+        ),
+        Reason::NotAllowed | Reason::NotAllowedLocal => (
+            format!("exeat: unix socket {path} not in unix_sockets, {place}"),
+            "blocked-by-allowlist",
+        ),
+        Reason::PortNotAllowed | Reason::ProxyDisabled => {
+            (format!("exeat: network disabled, {file}"), "blocked-by-policy")
+        }
+    };
+    Verdict {
+        status: StatusCode::FORBIDDEN,
+        body: json!({
+            "status": "blocked",
+            "host": UNIX_SOCKET,
+            "reason": denial.reason.as_str(),
+            "source": denial.reason.decided_by(),
+            "message": format!(
+                "{}; ask the administrator if it should be reached. Retrying will not help.",
+                phrase.trim_start_matches("exeat: ")
+            ),
+        }),
+        phrase,
+        proxy_status: "http_request_denied",
+        proxy_error: Some(proxy_error),
     }
 }
 

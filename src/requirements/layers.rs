@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::{
         net::Authority,
-        policy::{Egress, Policy},
+        policy::{Egress, Policy, SocketPath},
     };
 
     const CHOSEN: &[u8] = b"[experimental_network]\nenabled = true\nallowed_domains = [\"*\"]\n";
@@ -110,6 +110,23 @@ mod tests {
         assert_eq!(rule.to_string(), "**.evil.test, requirements.toml:3");
         assert!(decide("good.test:443").is_ok());
         assert!(decide("intranet:443").is_err(), "its allows do not count");
+    }
+
+    #[test]
+    fn system_denies_of_sockets_stick_too() {
+        let text =
+            b"[experimental_network]\nenabled = true\ndangerously_allow_all_unix_sockets = true\n";
+        let source = Arc::new(Source::file("r.toml"));
+        let chosen = Layer { bytes: text, source: &source };
+        let system = b"[experimental_network]\nenabled = true\n\
+                       unix_sockets = { \"/run/a\" = \"none\", \"/run/b\" = \"allow\" }\n";
+        let both = apply(chosen, Some(Layer { bytes: system, source: &source }), 7).unwrap();
+        let policy = Policy::new(both.ruleset, Egress::default(), 1);
+        let decide = |path: &str| {
+            policy.decide_socket(&SocketPath::parse(path.as_bytes()).unwrap(), |_, _| None)
+        };
+        assert!(decide("/run/a").is_err());
+        assert!(decide("/run/c").is_ok());
     }
 
     #[test]

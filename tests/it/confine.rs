@@ -326,7 +326,7 @@ fn attempts(stage: &Path) {
     let unbound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     unbound.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let files = Files { read: vec![at("policy")], write: vec![at("audit")], remove: Vec::new() };
+    let files = Files { read: vec![at("policy")], write: vec![at("audit")], ..Files::default() };
     let (refused, refusals) = mpsc::channel();
     let confinement = confine(&files, move |number| refused.send(number).unwrap());
     println!("{confinement}");

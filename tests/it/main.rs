@@ -53,3 +53,5 @@ mod tunnels;
 mod under_way;
 #[cfg(unix)]
 mod unix_listener;
+#[cfg(target_os = "linux")]
+mod unix_sockets;

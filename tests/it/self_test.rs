@@ -11,7 +11,7 @@ use exeat::{
     dns::Resolver,
     observe::{Audit, Counters},
     policy::{Egress, Outcome, Policy, Review, Source},
-    proxy::{Bound, Context, Endpoint, Listeners, Pipes, Places, Workers, self_test},
+    proxy::{Bound, Context, Endpoint, Listeners, Pipes, Places, UnixSockets, Workers, self_test},
     settings::{Environment, Flags, Settings, SettingsFile},
     upstream::Pool,
 };
@@ -104,6 +104,7 @@ fn context(limits: &str) -> Arc<Context> {
         drain: CancellationToken::new(),
         abort: CancellationToken::new(),
         destinations: None,
+        unix_sockets: UnixSockets::Closed,
         requests: AtomicU64::new(0),
     })
 }

@@ -20,6 +20,7 @@ use super::{
     keys::TABLE,
     lift::{Item, Lifted, lift},
     problems::Problems,
+    sockets::Sockets,
 };
 use crate::net::Port;
 
@@ -40,6 +41,7 @@ pub(super) struct Network {
     pub(super) allow_non_loopback_proxy: Option<bool>,
     pub(super) http_port: Option<Port>,
     pub(super) socks_port: Option<Port>,
+    pub(super) sockets: Sockets,
     /// Every key that is no list of domains, to be compared.
     pub(super) switches: Vec<Written>,
     /// In the order of the file.

@@ -17,6 +17,7 @@ use crate::{
         keys::{self, TABLE, Unknown},
         lift::Lifted,
         problems::Problems,
+        sockets::{SocketPath, Sockets},
     },
 };
 
@@ -48,9 +49,10 @@ impl Reader<'_> {
                 "dangerously_allow_non_loopback_proxy" => {
                     network.allow_non_loopback_proxy = self.boolean(key, value);
                 }
-                "managed_allowed_domains_only"
-                | "dangerously_allow_all_unix_sockets"
-                | "allow_upstream_proxy" => {
+                "dangerously_allow_all_unix_sockets" => {
+                    network.sockets.all = self.boolean(key, value) == Some(true);
+                }
+                "managed_allowed_domains_only" | "allow_upstream_proxy" => {
                     self.boolean(key, value);
                 }
                 "http_port" => network.http_port = self.port(key, value),
@@ -66,8 +68,8 @@ impl Reader<'_> {
                     network.allow_at.get_or_insert(at);
                     network.entries.push(self.domains(value));
                 }
-                "allow_unix_sockets" => self.socket_list(value),
-                "unix_sockets" => self.socket_table(value),
+                "allow_unix_sockets" => self.socket_list(value, &mut network.sockets),
+                "unix_sockets" => self.socket_table(value, &mut network.sockets),
                 unknown => self.unknown(unknown, key),
             }
         }
@@ -187,7 +189,7 @@ impl Reader<'_> {
         entries
     }
 
-    fn socket_list(&mut self, value: &Value<'_>) {
+    fn socket_list(&mut self, value: &Value<'_>, sockets: &mut Sockets) {
         let DeValue::Array(array) = value.get_ref() else {
             self.wrong_type("allow_unix_sockets", "a list of socket paths", value);
             return;
@@ -197,34 +199,40 @@ impl Reader<'_> {
                 self.wrong_type("allow_unix_sockets", "a list of socket paths", item);
                 continue;
             };
-            self.socket_path(path, item.span());
+            sockets.allowed.extend(self.socket_path(path, item.span()));
         }
     }
 
-    fn socket_table(&mut self, value: &Value<'_>) {
+    fn socket_table(&mut self, value: &Value<'_>, sockets: &mut Sockets) {
         let DeValue::Table(table) = value.get_ref() else {
             self.wrong_type("unix_sockets", "a table of path = \"allow\" or \"deny\"", value);
             return;
         };
         for (key, verdict) in in_file_order(table) {
-            self.socket_path(key.get_ref(), key.span());
+            let path = self.socket_path(key.get_ref(), key.span());
             let DeValue::String(word) = verdict.get_ref() else {
                 self.wrong_type(&shorten(key.get_ref()), "\"allow\" or \"deny\"", verdict);
                 continue;
             };
-            // `none` is how older files say deny.
-            if !matches!(word.as_ref(), "allow" | "deny" | "none") {
-                self.problems.push(wrong_verdict("unix_sockets", key, word, verdict));
+            match word.as_ref() {
+                "allow" => sockets.allowed.extend(path),
+                // `none` is how older files say deny.
+                "deny" | "none" => sockets.denied.extend(path),
+                _ => self.problems.push(wrong_verdict("unix_sockets", key, word, verdict)),
             }
         }
     }
 
-    fn socket_path(&mut self, path: &str, span: Range<usize>) {
-        if !path.starts_with('/') || path.contains('\0') {
-            self.problems.push(
-                Problem::error(span, format!("`{}` is not an absolute path", shorten(path)))
-                    .with_help("write the whole path of the socket, from `/`"),
-            );
+    fn socket_path(&mut self, path: &str, span: Range<usize>) -> Option<SocketPath> {
+        match SocketPath::parse(path.as_bytes()) {
+            Ok(path) => Some(path),
+            Err(error) => {
+                self.problems.push(
+                    Problem::error(span, format!("`{}` {error}", shorten(path)))
+                        .with_help("write the whole path of the socket, from `/`"),
+                );
+                None
+            }
         }
     }
 

@@ -98,6 +98,22 @@ impl Origin {
         origin
     }
 
+    /// The same at a path; its address means nothing.
+    #[cfg(unix)]
+    pub(crate) fn start_at(path: &std::path::Path) -> Self {
+        let listener = tokio::net::UnixListener::bind(path).unwrap();
+        let origin =
+            Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), shared: Arc::default() };
+        let served = origin.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                served.shared.connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream, Arc::clone(&served.shared)));
+            }
+        });
+        origin
+    }
+
     async fn bind() -> (TcpListener, Self) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -143,7 +143,7 @@ impl ProxyBuilder {
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reading = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let mut log = sink.lock().unwrap();
                 log.push_str(&line);
@@ -151,8 +151,10 @@ impl ProxyBuilder {
             }
         });
         let address = eventually("the ready line", || {
+            // All of it, if it has ended.
+            let is_read = reading.is_finished();
             let log = log.lock().unwrap();
-            if let Some(status) = child.try_wait().unwrap() {
+            if let (Some(status), true) = (child.try_wait().unwrap(), is_read) {
                 return Some(Err((status, log.clone())));
             }
             if log.contains("listening on http at unix:") {

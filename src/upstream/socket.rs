@@ -1,0 +1,165 @@
+//! Unix sockets of this machine, found by path, judged by where they are, and connected to as found.
+//!
+//! A path that was judged can lead elsewhere a moment later. So the socket is opened first, without
+//! connecting (`O_PATH`, open(2)); the kernel says where that is, links resolved (`/proc/self/fd`,
+//! `proc_pid_fd(5)`); that is judged; and the connection goes to what is open, through the same
+//! place. Nobody can exchange it in between.
+
+use std::{
+    ffi::OsStr,
+    io,
+    net::TcpStream,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Component, Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, open, readlink, readlinkat};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::policy::{List, SocketPath, SocketPermit};
+
+/// A socket that was found, and is held.
+#[derive(Debug)]
+pub struct FoundSocket {
+    descriptor: OwnedFd,
+    path: SocketPath,
+}
+
+/// Why a socket cannot be connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SocketError {
+    /// There is none that this process can see.
+    #[error("is no socket that can be found")]
+    NotThere,
+    /// Nobody listens, or this process may not.
+    #[error("refused the connection")]
+    Refused,
+    /// Whoever listens takes no connection.
+    #[error("did not answer in time")]
+    Timeout,
+    /// The permit is for another one.
+    #[error("is not the one that leave was given for")]
+    OtherSocket,
+}
+
+impl FoundSocket {
+    /// Follows a path to a socket, links and all. Blocks as long as the file system does.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn find(asked: &SocketPath) -> Result<Self, SocketError> {
+        let found = || -> io::Result<Self> {
+            let descriptor = open(asked.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            let kind = FileType::from_raw_mode(fstat(&descriptor)?.st_mode);
+            let path = readlink(place_of(&descriptor), Vec::new())?;
+            let path = SocketPath::parse(path.as_bytes())
+                .map_err(|_| io::Error::from(io::ErrorKind::InvalidFilename))?;
+            match kind == FileType::Socket {
+                true => Ok(Self { descriptor, path }),
+                false => Err(io::ErrorKind::InvalidInput.into()),
+            }
+        };
+        found().map_err(|_| SocketError::NotThere)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &SocketPath {
+        &self.path
+    }
+
+    /// Connects to it. Blocks for so long at most.
+    ///
+    /// The stream is carried as one of TCP: see `proxy::endpoint`.
+    ///
+    /// # Errors
+    ///
+    /// The permit is for another one, or nobody answers.
+    pub fn connect(
+        &self,
+        permit: &SocketPermit,
+        deadline: Duration,
+    ) -> Result<TcpStream, SocketError> {
+        if permit.path() != &self.path {
+            return Err(SocketError::OtherSocket);
+        }
+        let connect = || -> io::Result<TcpStream> {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            // How long to wait for room in its queue (unix(7), socket(7)).
+            socket.set_write_timeout(Some(deadline))?;
+            socket.connect(&SockAddr::unix(place_of(&self.descriptor))?)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket.into())
+        };
+        let waited = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+        };
+        connect().map_err(|error| match waited(&error) {
+            true => SocketError::Timeout,
+            false => SocketError::Refused,
+        })
+    }
+}
+
+/// Where a path of the policy leads. Of a deny over all links; of an allow only over those that root
+/// made: others would let whoever makes them say which socket is allowed.
+#[must_use]
+pub fn leads_to(path: &SocketPath, list: List) -> Option<SocketPath> {
+    let real = match list {
+        List::Deny => Path::new(path.as_str()).canonicalize().ok()?,
+        List::Allow => over_links_of_root(Path::new(path.as_str())).ok()?,
+    };
+    SocketPath::parse(real.as_os_str().as_encoded_bytes()).ok()
+}
+
+/// Step by step, because whoever may exchange a directory for a link could do so between a look at the
+/// whole path and following it: what has been passed is not looked at again.
+fn over_links_of_root(path: &Path) -> io::Result<PathBuf> {
+    let mut passed = PathBuf::from("/");
+    let mut ahead = path.to_owned();
+    for _ in 0..MAX_STEPS {
+        let mut parts = ahead.components();
+        let Some(part) = parts.next() else { return Ok(passed) };
+        let rest = parts.as_path().to_owned();
+        match part {
+            Component::RootDir | Component::Prefix(_) => passed = PathBuf::from("/"),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                passed.pop();
+            }
+            Component::Normal(name) => {
+                let next = passed.join(name);
+                // Held, so that owner and target are of one link.
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let held = open(&next, flags, Mode::empty())?;
+                let found = fstat(&held)?;
+                let is_link = FileType::from_raw_mode(found.st_mode) == FileType::Symlink;
+                match (is_link, found.st_uid) {
+                    (true, ROOT) => {
+                        let target = readlinkat(&held, "", Vec::new())?;
+                        ahead = Path::new(OsStr::from_bytes(target.as_bytes())).join(rest);
+                        continue;
+                    }
+                    (true, _) => return Err(io::ErrorKind::PermissionDenied.into()),
+                    (false, _) => passed = next,
+                }
+            }
+        }
+        ahead = rest;
+    }
+    Err(io::ErrorKind::InvalidFilename.into())
+}
+
+const ROOT: u32 = 0;
+
+/// Longer paths, and more links, are not followed.
+const MAX_STEPS: usize = 256;
+
+fn place_of(descriptor: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd())
+}
