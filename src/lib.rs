@@ -44,10 +44,10 @@
 //!    sockets, files, clock, environment, threads or logging.
 //! 2. **No permit, no socket.** The dialer takes a [`policy::Permit`] and
 //!    [`policy::VettedAddress`]es, or a [`policy::SocketPermit`] for the very unix socket that was
-//!    judged; only `policy` can make any of them. CONNECT, absolute-form, a second
-//!    request on a kept connection, SOCKS5, a connection captured in a jail, `exeat check`, `exeat diff` and
-//!    `exeat bench` all go through [`policy::Policy::decide`]. One that only observes gives a permit
-//!    where no rule speaks about a host, and the permit says so.
+//!    judged; only `policy` can make any of them. CONNECT, absolute-form, a second request on a kept
+//!    connection, SOCKS5, a connection that was redirected or captured in a jail, `exeat check`,
+//!    `exeat diff` and `exeat bench` all go through [`policy::Policy::decide`]. One that only
+//!    observes gives a permit where no rule speaks about a host, and the permit says so.
 //! 3. Host text is parsed once, in `net`. That value is matched, resolved, dialled, compared with
 //!    what a client says first in a tunnel, and logged; text that does not parse is refused, never
 //!    repaired.

@@ -34,6 +34,7 @@ use crate::{
 pub struct App {
     place: Place,
     socks: Option<Place>,
+    transparent: Vec<Place>,
     context: Arc<Context>,
     workers: Workers,
     policies: watch::Sender<Arc<Policy>>,
@@ -68,6 +69,12 @@ impl App {
     #[must_use]
     pub fn socks_place(&self) -> Option<&Place> {
         self.socks.as_ref()
+    }
+
+    /// Where connections that were meant for others are served.
+    #[must_use]
+    pub fn transparent_places(&self) -> &[Place] {
+        &self.transparent
     }
 
     /// What happens to hosts that no rule speaks about.

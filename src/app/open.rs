@@ -204,7 +204,7 @@ impl Opened {
                 );
             }
         };
-        let Listeners { http, socks } = &self.listeners;
+        let Listeners { http, socks, .. } = &self.listeners;
         let remove = [Some(http), socks.as_ref()]
             .into_iter()
             .filter_map(|endpoint| match endpoint?.place() {
@@ -239,7 +239,8 @@ impl Opened {
         let summary = summary(&self.source, &self.applied);
         let Applied { ruleset, warnings, .. } = self.applied;
         let settings = self.settings;
-        let Listeners { http, socks } = &self.listeners;
+        let Listeners { http, socks, transparent } = &self.listeners;
+        let transparent: Vec<Place> = transparent.iter().map(Endpoint::place).collect();
         let (place, socks_place) = (http.place(), socks.as_ref().map(Endpoint::place));
         let clients = settings
             .listen
@@ -249,7 +250,9 @@ impl Opened {
         let egress = Egress {
             listeners: [Some(&place), socks_place.as_ref()]
                 .into_iter()
-                .filter_map(|place| place?.address())
+                .flatten()
+                .chain(&transparent)
+                .filter_map(Place::address)
                 .collect(),
             own_addresses: self.own.iter().map(|(address, _)| *address).collect(),
             ..settings.egress()
@@ -279,6 +282,7 @@ impl Opened {
             audit,
             counters: self.counters,
             clients,
+            own_addresses: egress.own_addresses.clone(),
             places: Places::new(&limits),
             limits,
             pipes: Pipes::new(settings.splice),
@@ -301,6 +305,7 @@ impl Opened {
         Ok(App {
             place,
             socks: socks_place,
+            transparent,
             context,
             workers,
             policies,
@@ -351,7 +356,12 @@ fn listeners(settings: &Settings, ruleset: &Ruleset) -> Result<Listeners, StartE
         }
         Ok(Endpoint::new(&place)?)
     };
-    Ok(Listeners { http: bind(http)?, socks: socks.map(bind).transpose()? })
+    let transparent = settings.listen.transparent.iter().map(|address| bind((*address).into()));
+    Ok(Listeners {
+        http: bind(http)?,
+        socks: socks.map(bind).transpose()?,
+        transparent: transparent.collect::<Result<_, _>>()?,
+    })
 }
 
 /// Loopback, or what is allowed beyond it.
@@ -392,8 +402,8 @@ fn own_networks() -> Result<Vec<(IpAddr, IpNet)>, StartError> {
 
 /// Loopback; and beyond loopback the subnets this machine is in.
 fn default_clients(listeners: &Listeners, own: &[(IpAddr, IpNet)]) -> Vec<IpNet> {
-    let Listeners { http, socks } = listeners;
-    let is_loopback = http.is_local() && socks.as_ref().is_none_or(Endpoint::is_local);
+    let Listeners { http, socks, transparent } = listeners;
+    let is_loopback = [http].into_iter().chain(socks).chain(transparent).all(Endpoint::is_local);
     let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|range| range.parse().ok());
     let subnets = own.iter().map(|(_, network)| *network).filter(|_| !is_loopback);
     loopback.chain(subnets).collect()

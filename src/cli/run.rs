@@ -102,6 +102,7 @@ impl Run {
         };
         let mut settings = Settings::resolve(flags, environment, file);
         settings.listen.clients = None;
+        settings.listen.transparent = Vec::new();
         let refusals = Arc::new(Refusals::default());
         // Must come before `Opened::new`, which raises the limit for the proxy's own use.
         let descriptors = Descriptors::of_now();

@@ -1,6 +1,6 @@
 //! `exeat serve`: the proxy, until SIGTERM or SIGINT.
 
-use std::{num::NonZero, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZero, path::Path, sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 use tokio::{runtime::Builder, sync::Notify};
@@ -36,7 +36,11 @@ pub(super) struct Serve {
     /// policy's `socks_port`, or nowhere]
     #[arg(long, value_name = "ADDR:PORT")]
     socks: Option<Socks>,
-    /// Allow --listen and --socks beyond loopback, for containers [default: `$EXEAT_ALLOW_NON_LOOPBACK`]
+    /// Where connections arrive that nftables or iptables redirect, which were meant for other hosts;
+    /// once for each address [default: `$EXEAT_TRANSPARENT`]
+    #[arg(long, value_name = "ADDR:PORT")]
+    transparent: Vec<SocketAddr>,
+    /// Allow --listen and its like beyond loopback, for containers [default: `$EXEAT_ALLOW_NON_LOOPBACK`]
     #[arg(long)]
     allow_non_loopback: bool,
     /// Where audit records go: stdout, stderr, off or a file [default: `$EXEAT_AUDIT`, then stdout]
@@ -106,6 +110,7 @@ impl Serve {
             preset: self.policy.preset,
             listen: self.listen,
             socks: self.socks,
+            transparent: self.transparent,
             allow_non_loopback: self.allow_non_loopback,
             audit: self.audit,
             mode: match self.mode {
@@ -150,8 +155,13 @@ async fn serve(opened: Opened, threads: NonZero<usize>) -> Exit {
     };
     let socks = app.socks_place().map(|place| format!(" and {}", shown("socks5h", place)));
     let socks = socks.unwrap_or_default();
+    let transparent: String = app
+        .transparent_places()
+        .iter()
+        .map(|place| format!(" and transparently at {place}"))
+        .collect();
     say(&format!(
-        "exeat: listening on {}{socks}; {}{lowered}{observes}",
+        "exeat: listening on {}{socks}{transparent}; {}{lowered}{observes}",
         shown("http", app.place()),
         app.policy_summary()
     ));

@@ -6,7 +6,6 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use socket2::SockRef;
@@ -19,6 +18,7 @@ use super::{
     crew::Load,
     endpoint::Endpoint,
     listener::{Bound, ListenError, accept, seat},
+    transparent::reset,
     tunnel::Leg,
     turn_away::NoPlace,
 };
@@ -98,9 +98,4 @@ fn take(
         }
     });
     Ok(())
-}
-
-/// Has the end of a connection look such that nobody takes it for an empty answer.
-fn reset(stream: &TcpStream) {
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok();
 }

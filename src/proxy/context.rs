@@ -1,8 +1,11 @@
 //! What every connection of a proxy shares.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ipnet::IpNet;
@@ -33,6 +36,8 @@ pub struct Context {
     pub counters: Arc<Counters>,
     /// Who may use the proxy.
     pub clients: Vec<IpNet>,
+    /// The addresses of this machine.
+    pub own_addresses: Vec<IpAddr>,
     /// Bounds.
     pub limits: Limits,
     /// What they leave free.

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{client::Client, connection, context::Context, socks};
+use super::{client::Client, connection, context::Context, socks, transparent};
 
 /// The threads, as the one that accepts sees them.
 #[derive(Debug, Default)]
@@ -43,6 +43,8 @@ struct Member {
 pub(super) enum Spoken {
     Http,
     Socks5,
+    /// What the client takes its own destination for.
+    Nothing,
 }
 
 /// A connection on its way to another thread.
@@ -114,6 +116,7 @@ impl Spoken {
         match self {
             Self::Http => context.tasks.spawn(connection::serve(client, stream)),
             Self::Socks5 => context.tasks.spawn(socks::serve(client, stream)),
+            Self::Nothing => context.tasks.spawn(transparent::serve(client, stream)),
         };
     }
 }

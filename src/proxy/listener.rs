@@ -192,6 +192,15 @@ pub(super) fn admit(
     context: &Arc<Context>,
     crew: &Crew,
 ) -> Result<(), (TcpStream, NoPlace)> {
+    let peer = match (peer, spoken) {
+        // It takes the address that it would reach its destination from; only this machine has it.
+        (Peer::Ip(address), Spoken::Nothing)
+            if context.own_addresses.contains(&address.ip().to_canonical()) =>
+        {
+            Peer::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())))
+        }
+        (peer, Spoken::Http | Spoken::Nothing | Spoken::Socks5) => peer,
+    };
     let (seat, place) = match seat(peer, context) {
         Ok(places) => places,
         Err(why) => return Err((stream, why)),

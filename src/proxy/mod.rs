@@ -1,9 +1,9 @@
 //! The data path: a client's connection in, a tunnel or a forwarded request out.
 //!
 //! The main path: [`self_test`] sees a refusal, [`Workers`] accept as long as there are
-//! [`Places`], `connection` serves, `inbound` reads heads, `connect` and `forward` (and `socks` and
-//! `captured`, without HTTP) ask the policy through `admit`, `opening` judges what a tunnel carries,
-//! `tunnel` and `exchange` move the bytes, `standing` asks again when the policy changes,
+//! [`Places`], `connection` serves, `inbound` reads heads, `connect` and `forward` (and `socks`,
+//! `transparent` and `captured`, without HTTP) ask the policy through `admit`, `opening` judges what a
+//! tunnel carries, `tunnel` and `exchange` move the bytes, `standing` asks again when the policy changes,
 //! `refusal` says no in the words of `verdict`. Nothing here decides who may go where.
 
 mod admit;
@@ -42,12 +42,14 @@ mod reply;
 mod rewrite;
 mod self_test;
 mod shared_buffer;
+mod sniffer;
 #[cfg(unix)]
 mod socket_file;
 mod socks;
 mod spare;
 mod standing;
 mod standstill;
+mod transparent;
 mod tunnel;
 mod turn_away;
 mod unix_socket;

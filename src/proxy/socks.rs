@@ -138,7 +138,7 @@ async fn shake(stream: &mut TcpStream) -> Result<Asked, Nothing> {
 
 /// Ready when the client has gone away without having sent more. One that goes on before it has an
 /// answer is not watched.
-async fn gone(stream: &TcpStream, early: &[u8]) {
+pub(super) async fn gone(stream: &TcpStream, early: &[u8]) {
     if early.is_empty() && !has_said_more(stream).await {
         return;
     }

@@ -12,7 +12,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{context::Context, crew::Spoken, limit::Limit, refusal::Refusal, reply::Recipient};
+use super::{
+    context::Context, crew::Spoken, limit::Limit, refusal::Refusal, reply::Recipient,
+    transparent::reset,
+};
 use crate::{observe::Counters, socks5::Reply};
 
 /// What is said to clients that find no place.
@@ -21,6 +24,7 @@ pub(super) struct Farewell {
     connections: Vec<u8>,
     client_connections: Vec<u8>,
     descriptors: Vec<u8>,
+    spoken: Spoken,
 }
 
 /// Why a connection is not served.
@@ -48,19 +52,25 @@ const READ_BYTES: usize = 4 << 10;
 impl Farewell {
     pub(super) fn new(spoken: Spoken) -> Self {
         let answer = |limit| match spoken {
-            Spoken::Http => answer(limit),
+            Spoken::Http => answer(&Refusal::Limit(limit)),
             Spoken::Socks5 => [&UNHEARD[..], &Reply::Failure.bytes()].concat(),
+            // In which protocol, nobody knows.
+            Spoken::Nothing => Vec::new(),
         };
         Self {
             connections: answer(Limit::Connections),
             client_connections: answer(Limit::ClientConnections),
             descriptors: answer(Limit::Descriptors),
+            spoken,
         }
     }
 
-    /// Answers 503, or that SOCKS failed, and closes.
+    /// Answers 503, or that SOCKS failed, and closes; resets what may speak anything.
     pub(super) fn say(&self, stream: TcpStream, why: NoPlace, context: &Arc<Context>) {
         why.count(&context.counters);
+        if self.spoken == Spoken::Nothing {
+            return reset(&stream);
+        }
         let answer = match why {
             NoPlace::ForClient => &self.client_connections,
             NoPlace::ForAnyone => &self.connections,
@@ -97,8 +107,8 @@ impl NoPlace {
 }
 
 /// The whole answer: no request has been read, and when it is given is not known.
-fn answer(limit: Limit) -> Vec<u8> {
-    Refusal::Limit(limit).reply().bytes(Recipient::UNKNOWN, None)
+pub(super) fn answer(refusal: &Refusal) -> Vec<u8> {
+    refusal.reply().bytes(Recipient::UNKNOWN, None)
 }
 
 async fn linger(mut stream: TcpStream) {

@@ -41,6 +41,8 @@ pub struct Listeners {
     pub http: Endpoint,
     /// For SOCKS5, if that is spoken.
     pub socks: Option<Endpoint>,
+    /// For what is led here and was meant for others.
+    pub transparent: Vec<Endpoint>,
 }
 
 /// A proxy that has no threads to serve with.
@@ -74,15 +76,19 @@ impl Workers {
             workers.spawn(number, runtime()?, move || share.serve(context))?;
         }
         let first = runtime()?;
-        let Listeners { http, socks } = listeners;
-        let (http, socks) = {
+        let Listeners { http, socks, transparent } = listeners;
+        let spoken = [(http, Spoken::Http)]
+            .into_iter()
+            .chain(socks.map(|socks| (socks, Spoken::Socks5)))
+            .chain(transparent.into_iter().map(|endpoint| (endpoint, Spoken::Nothing)));
+        let listeners = {
             let _inside = first.enter();
-            (http.into_listener()?, socks.map(Endpoint::into_listener).transpose()?)
+            let ready = |(endpoint, spoken): (Endpoint, _)| Ok((endpoint.into_listener()?, spoken));
+            spoken.map(ready).collect::<Result<Vec<_>, ListenError>>()?
         };
         let (context, crew) = (Arc::clone(context), Arc::new(crew));
         workers.spawn(0, first, move || async move {
-            let spoken = [Some((http, Spoken::Http)), socks.map(|socks| (socks, Spoken::Socks5))];
-            for (listener, spoken) in spoken.into_iter().flatten() {
+            for (listener, spoken) in listeners {
                 let listening = listen(listener, spoken, Arc::clone(&context), Arc::clone(&crew));
                 context.tasks.spawn(listening);
             }

@@ -3,7 +3,7 @@
 //! Read through a function, so that a test hands in a map and nothing but `cli` touches the
 //! process's environment.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{Place, PlaceError, Socks, parse_duration};
 
@@ -20,6 +20,8 @@ pub struct Environment {
     pub listen: Option<Place>,
     /// `EXEAT_SOCKS`: as `--socks`.
     pub socks: Option<Socks>,
+    /// `EXEAT_TRANSPARENT`: addresses with commas between them.
+    pub transparent: Option<Vec<SocketAddr>>,
     /// `EXEAT_ALLOW_NON_LOOPBACK`: `true` or `false`.
     pub allow_non_loopback: Option<bool>,
     /// `EXEAT_AUDIT`.
@@ -68,6 +70,13 @@ impl Environment {
             socks: parse("EXEAT_SOCKS", text("EXEAT_SOCKS")?, |value| {
                 value.parse().map_err(|error: PlaceError| format!("{error}, or `off`"))
             })?,
+            transparent: parse("EXEAT_TRANSPARENT", text("EXEAT_TRANSPARENT")?, |value| {
+                let addresses: Result<_, _> =
+                    value.split(',').map(|address| address.trim().parse()).collect();
+                let expected = "must be ADDRESS:PORT, such as 127.0.0.1:15001, or several with \
+                                commas between them";
+                addresses.map_err(|_| expected.to_owned())
+            })?,
             allow_non_loopback: parse(
                 "EXEAT_ALLOW_NON_LOOPBACK",
                 text("EXEAT_ALLOW_NON_LOOPBACK")?,
@@ -106,6 +115,9 @@ mod tests {
         assert_eq!(with("EXEAT_LISTEN", "127.0.0.1:0").unwrap().listen, "127.0.0.1:0".parse().ok());
         assert_eq!(with("EXEAT_SOCKS", "off").unwrap().socks, Some(Socks::Off));
         assert!(with("EXEAT_SOCKS", "8081").is_err());
+        let both = with("EXEAT_TRANSPARENT", "127.0.0.1:1, [::1]:2").unwrap().transparent;
+        assert_eq!(both.unwrap().len(), 2);
+        assert!(with("EXEAT_TRANSPARENT", "127.0.0.1:1,").is_err());
         assert_eq!(with("EXEAT_DRAIN", "5s").unwrap().drain, Some(Duration::from_secs(5)));
         assert_eq!(with("EXEAT_PRESET", "").unwrap().preset, None);
         let error = with("EXEAT_LISTEN", "localhost").unwrap_err().to_string();

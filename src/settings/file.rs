@@ -31,6 +31,7 @@ use crate::{
 pub struct SettingsFile {
     pub(super) http: Option<Place>,
     pub(super) socks: Option<Socks>,
+    pub(super) transparent: Option<Vec<SocketAddr>>,
     pub(super) clients: Option<Vec<IpNet>>,
     pub(super) private: Vec<Private>,
     pub(super) servers: Option<Vec<SocketAddr>>,
@@ -87,7 +88,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "idle_origins",
         ],
     ),
-    ("listen", &["http", "socks", "clients"]),
+    ("listen", &["http", "socks", "transparent", "clients"]),
     (
         "timeouts",
         &[
@@ -181,6 +182,10 @@ impl Reader {
                     "ADDRESS:PORT, such as 127.0.0.1:8081, unix:/path or \"off\"",
                     parse_ok,
                 )
+            }
+            ("listen", "transparent") => {
+                self.file.transparent =
+                    Some(self.list(value, "ADDRESS:PORT, such as 127.0.0.1:15001", parse_ok));
             }
             ("listen", "clients") => {
                 self.file.clients =

@@ -1,6 +1,6 @@
 //! What was typed on the command line, not yet judged.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{Place, Socks};
 use crate::policy::Mode;
@@ -17,6 +17,8 @@ pub struct Flags {
     pub listen: Option<Place>,
     /// `--socks ADDR:PORT|unix:PATH|off`.
     pub socks: Option<Socks>,
+    /// `--transparent ADDR:PORT`, as often as there are addresses.
+    pub transparent: Vec<SocketAddr>,
     /// `--allow-non-loopback`.
     pub allow_non_loopback: bool,
     /// `--audit stdout|stderr|off|FILE`.

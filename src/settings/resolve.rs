@@ -93,6 +93,8 @@ pub struct Listen {
     pub http: Option<Place>,
     /// The same for SOCKS5.
     pub socks: Socks,
+    /// Where connections arrive that were meant for others, and are led here.
+    pub transparent: Vec<SocketAddr>,
     /// Who may use the proxy; loopback, and the local subnets when not on loopback, otherwise.
     pub clients: Option<Vec<IpNet>>,
     /// Whether listening beyond loopback was asked for.
@@ -285,6 +287,10 @@ impl Settings {
             listen: Listen {
                 http: flags.listen.or(environment.listen).or(file.http),
                 socks: flags.socks.or(environment.socks).or(file.socks).unwrap_or_default(),
+                transparent: match flags.transparent.as_slice() {
+                    [] => environment.transparent.or(file.transparent).unwrap_or_default(),
+                    _ => flags.transparent,
+                },
                 clients: file.clients,
                 allow_non_loopback: flags.allow_non_loopback
                     || environment.allow_non_loopback.unwrap_or(false),

@@ -49,6 +49,8 @@ mod sni;
 mod socks;
 mod support;
 mod system_file;
+#[cfg(target_os = "linux")]
+mod transparent;
 mod tunnels;
 mod under_way;
 #[cfg(unix)]

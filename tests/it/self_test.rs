@@ -104,6 +104,7 @@ fn context(limits: &str) -> Arc<Context> {
         drain: CancellationToken::new(),
         abort: CancellationToken::new(),
         destinations: None,
+        own_addresses: Vec::new(),
         unix_sockets: UnixSockets::Closed,
         requests: AtomicU64::new(0),
     })
@@ -132,7 +133,8 @@ async fn a_crowd_from_the_first_moment_is_no_obstacle() {
         }
     });
     let tested = self_test(own, address, &context).await.unwrap();
-    let listeners = Listeners { http: Endpoint::Tcp(bound_by_all), socks: None };
+    let listeners =
+        Listeners { http: Endpoint::Tcp(bound_by_all), socks: None, transparent: Vec::new() };
     let _workers = Workers::start(tested, listeners, NonZero::<usize>::MIN, &context).unwrap();
     // Those who waited are served from here on.
     assert!(read_answer(&mut crowd[0]).await.phrase.starts_with("exeat: "));

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use crate::support::{
-    Answer, Origin, PATIENCE, Proxy, ProxyBuilder, eventually, exchange, raw_connect, read_answer,
-    skip, skip_optional,
+    Answer, Origin, PATIENCE, Proxy, ProxyBuilder, add_addresses, eventually, exchange,
+    in_own_network, raw_connect, read_answer, skip, skip_optional,
 };
 
 /// Somebody who is not root.
@@ -368,6 +368,33 @@ async fn clients_at_a_path_may_ask_too() {
     let mut answer = String::new();
     timeout(PATIENCE, client.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello"), "{answer}");
+}
+
+/// From another machine, or from this one by an address that others have too, it is asked for in vain.
+#[test]
+fn clients_beyond_loopback_get_none() {
+    if !in_own_network("unix_sockets::clients_beyond_loopback_get_none") {
+        return;
+    }
+    if !add_addresses(&["192.0.2.10/32"]) {
+        return skip_optional("ip, for an address");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stage = Stage::set();
+        let listen = "[listen]\nclients = [\"192.0.2.0/24\", \"127.0.0.0/8\"]";
+        let proxy = stage.builder(&["allowed.sock"]).settings(listen).everywhere().start().await;
+        let path = stage.path("allowed.sock");
+        let port = proxy.address.port();
+        let ask = async |address: [u8; 4]| exchange((address, port).into(), &get(&path)).await;
+        assert_eq!(ask([127, 0, 0, 1]).await.text(), "hello");
+        let answer = ask([192, 0, 2, 10]).await;
+        assert_eq!(answer.status, 403);
+        assert!(answer.phrase.contains("clients of this machine"), "{}", answer.phrase);
+        assert_eq!(answer.json()["reason"], "unix_socket_unsupported");
+        assert_eq!(stage.allowed.connections(), 1);
+        proxy.audit(1, |it| it["network.policy.reason"] == "unix_socket_unsupported").await;
+    });
 }
 
 /// It is asked for WebSocket in vain: what follows would not be looked at.

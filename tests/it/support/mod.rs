@@ -3,6 +3,8 @@
 mod base64;
 mod connection;
 mod dns;
+#[cfg(target_os = "linux")]
+mod network;
 mod origin;
 mod proxy;
 mod raw;
@@ -12,6 +14,8 @@ mod skip;
 pub(crate) use base64::base64;
 pub(crate) use connection::{Connection, Reply};
 pub(crate) use dns::{DnsServer, Family, Garbage, Round, Zone};
+#[cfg(target_os = "linux")]
+pub(crate) use network::{add_addresses, in_own_network};
 pub(crate) use origin::{FullListener, Origin, RawOrigin, TlsOrigin};
 pub(crate) use proxy::{Proxy, ProxyBuilder, signal};
 pub(crate) use raw::{

@@ -27,6 +27,10 @@ pub(crate) struct ProxyBuilder {
     descriptors: Option<String>,
     /// Where to listen, if not at a free port.
     socket: Option<PathBuf>,
+    /// Whether to listen at every address.
+    everywhere: bool,
+    /// Whose process it is, if not ours.
+    user: Option<u32>,
 }
 
 /// A running proxy. Ended when dropped.
@@ -95,6 +99,18 @@ impl ProxyBuilder {
         self
     }
 
+    /// Listens at every address, not only on loopback.
+    pub(crate) fn everywhere(mut self) -> Self {
+        self.everywhere = true;
+        self.flag("--allow-non-loopback")
+    }
+
+    /// Runs it as another user, to whom its files belong; for root.
+    pub(crate) fn user(mut self, user: u32) -> Self {
+        self.user = Some(user);
+        self
+    }
+
     /// How many descriptors the process may ever have.
     pub(crate) fn descriptors(mut self, count: u32) -> Self {
         self.descriptors = Some(format!("-n {count}"));
@@ -123,10 +139,20 @@ impl ProxyBuilder {
     pub(crate) async fn try_start(self) -> Result<Proxy, (ExitStatus, String)> {
         let directory = self.files();
         let path = directory.path();
-        let mut child = command(self.descriptors.as_deref())
+        let mut command = command(self.descriptors.as_deref());
+        #[cfg(unix)]
+        if let Some(user) = self.user {
+            use std::os::unix::{fs::chown, process::CommandExt as _};
+            for file in ["", "requirements.toml", "exeat.toml"] {
+                chown(path.join(file), Some(user), None).unwrap();
+            }
+            command.uid(user);
+        }
+        let mut child = command
             .arg("serve")
             .arg("--listen")
             .arg(match &self.socket {
+                None if self.everywhere => "0.0.0.0:0".to_owned(),
                 None => "127.0.0.1:0".to_owned(),
                 Some(path) => format!("unix:{}", path.display()),
             })
