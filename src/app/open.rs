@@ -26,8 +26,8 @@ use crate::{
     observe::{Audit, AuditError, AuditOutput, Counters, Refusals},
     policy::{Egress, Mode, Policy, Ruleset},
     proxy::{
-        Bound, Captured, Context, Destinations, Endpoint, ListenError, Listeners, Pipes, Places,
-        SelfTestError, UnixSockets, Workers, WorkersError, self_test,
+        Bound, Captured, Context, Destinations, Endpoint, ListenError, Listeners, OwnConnections,
+        Pipes, Places, SelfTestError, UnixSockets, Workers, WorkersError, self_test,
     },
     requirements::{Applied, Rejected},
     settings::{AuditTarget, Confine, Listen, Permissions, Place, Settings, Socks},
@@ -283,6 +283,7 @@ impl Opened {
             counters: self.counters,
             clients,
             own_addresses: egress.own_addresses.clone(),
+            own_connections: (!transparent.is_empty()).then(OwnConnections::default),
             places: Places::new(&limits),
             limits,
             pipes: Pipes::new(settings.splice),

@@ -12,6 +12,7 @@ use super::{
     client::Client,
     context::Context,
     limit::Limit,
+    own_connections::Own,
     refusal::{BadRequest, OriginFailure, Refusal},
 };
 use crate::{
@@ -30,6 +31,8 @@ pub(super) struct Admission {
     pub(super) policy: Arc<Policy>,
     pub(super) permit: Permit,
     pub(super) trail: Trail,
+    /// The connection that was dialled, if that could come back here.
+    own: Option<Own>,
 }
 
 /// Whom a client means: who asked a jail's DNS first, and then the proxy for an address, means a name.
@@ -72,7 +75,7 @@ pub(super) fn admit(
         Ok(permit) => {
             let abort = context.abort.clone();
             let trail = Trail::begin(client.audit().clone(), subject, permit.leave(), abort);
-            Ok(Admission { policy, permit, trail })
+            Ok(Admission { policy, permit, trail, own: None })
         }
         Err(denial) => {
             Trail::refuse(client.audit(), subject, denial.into());
@@ -140,6 +143,7 @@ impl Admission {
         match upstream::dial(&self.permit, candidates, context.timeouts.connect).await {
             Ok((stream, peer)) => {
                 self.trail.reached(peer);
+                self.own = context.own_connections.as_ref().and_then(|own| own.note(&stream));
                 Ok((stream, peer))
             }
             Err(error) => {

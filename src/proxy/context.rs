@@ -12,7 +12,9 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{captured::Destinations, pipes::Pipes, places::Places};
+use super::{
+    captured::Destinations, own_connections::OwnConnections, pipes::Pipes, places::Places,
+};
 use crate::{
     dns::Resolver,
     http1::HeadLimits,
@@ -38,6 +40,8 @@ pub struct Context {
     pub clients: Vec<IpNet>,
     /// The addresses of this machine.
     pub own_addresses: Vec<IpAddr>,
+    /// What it has dialled, if that could come back to it.
+    pub own_connections: Option<OwnConnections>,
     /// Bounds.
     pub limits: Limits,
     /// What they leave free.

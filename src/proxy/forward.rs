@@ -345,7 +345,7 @@ impl Forwarding<'_> {
     }
 
     fn kept(&mut self) -> Option<Origin> {
-        let Admission { policy, permit, trail } = &mut self.admission;
+        let Admission { policy, permit, trail, .. } = &mut self.admission;
         let bound = take_bound(self.road.bound, policy, permit);
         if bound.is_some() {
             self.request.keep = Keep::Bound;

@@ -30,6 +30,7 @@ mod mismatch;
 mod opening;
 #[cfg(test)]
 mod opening_properties;
+mod own_connections;
 #[cfg_attr(not(target_os = "linux"), path = "no_pipes.rs")]
 mod pipes;
 mod places;
@@ -62,6 +63,7 @@ pub use context::{Context, UnixSockets};
 pub use endpoint::BoundPath;
 pub use endpoint::Endpoint;
 pub use listener::{Bound, ListenError};
+pub use own_connections::OwnConnections;
 pub use pipes::Pipes;
 pub use places::Places;
 pub use self_test::{SelfTestError, Tested, self_test};

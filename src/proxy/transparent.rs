@@ -5,7 +5,7 @@
 //! is as a CONNECT to it. If it does not, the client may say the name of a host first, in a
 //! `ClientHello` or an HTTP head, and then it is as a CONNECT to that name: looked up here, so that no
 //! client can have an address pass for another host's. Who connects to this port itself was meant for
-//! nobody, and is reset.
+//! nobody, and is reset; so is a connection of the proxy's own, should one be led here.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,6 +21,7 @@ use super::{
     client::Client,
     connect::open_listed,
     context::Context,
+    own_connections::canonical,
     refusal::Refusal,
     sniffer::{Sniffed, Sniffer, Speech},
     socks::gone,
@@ -49,10 +50,15 @@ pub(super) async fn serve(client: Arc<Client>, stream: TcpStream) {
 
 async fn lead(client: Arc<Client>, mut stream: TcpStream) {
     let context = Arc::clone(client.context());
-    let Some(wanted) = wanted(&stream) else {
+    let Some((meant, port)) = meant(&stream).and_then(|to| Some((to, Port::new(to.port())?)))
+    else {
         tracing::debug!(client = %client.peer(), "it was meant for nobody");
         return reset(&stream);
     };
+    if is_own(&stream, meant, &context) {
+        return reset(&stream);
+    }
+    let wanted = Authority { host: Host::from(meant.ip()), port };
     let mut said = BytesMut::new();
     let (authority, speech) = match needs_name(&context, &wanted) {
         false => (wanted, Speech::Other),
@@ -67,6 +73,8 @@ async fn lead(client: Arc<Client>, mut stream: TcpStream) {
         () = gone(&stream, &early) => return,
     };
     match opened {
+        // Its dialler did not know yet, the first time.
+        Ok(_) if is_own(&stream, meant, &context) => reset(&stream),
         Ok((tunnel, origin)) => {
             context.tasks.spawn(tunnel.run(Leg::with_early((stream, early)), origin));
         }
@@ -77,24 +85,28 @@ async fn lead(client: Arc<Client>, mut stream: TcpStream) {
     }
 }
 
-/// Whom a connection was meant for, if not for this very socket.
-fn wanted(stream: &TcpStream) -> Option<Authority> {
-    let here = canonical(stream.local_addr().ok()?);
+/// Whether the proxy has dialled it itself: then the redirect does not leave its user out.
+fn is_own(stream: &TcpStream, meant: SocketAddr, context: &Context) -> bool {
+    let Some(own) = &context.own_connections else { return false };
+    let is_own = stream.peer_addr().is_ok_and(|peer| own.holds(peer, meant));
+    if is_own {
+        tracing::warn!(
+            "a connection of exeat's own was redirected to it: leave out the user it runs as"
+        );
+    }
+    is_own
+}
+
+/// Where a connection was meant to go, if not to this very socket.
+fn meant(stream: &TcpStream) -> Option<SocketAddr> {
+    let here = stream.local_addr().ok()?;
     let socket = SockRef::from(stream);
-    let meant = match stream.local_addr().ok()? {
+    let meant = match canonical(here) {
         SocketAddr::V4(_) => socket.original_dst_v4(),
-        SocketAddr::V6(address) if address.ip().to_ipv4_mapped().is_some() => {
-            socket.original_dst_v4()
-        }
         SocketAddr::V6(_) => socket.original_dst_v6(),
     };
     let meant = canonical(meant.ok()?.as_socket()?);
-    let port = Port::new(meant.port())?;
-    (meant != here).then(|| Authority { host: Host::from(meant.ip()), port })
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    (meant != canonical(here)).then_some(meant)
 }
 
 /// Whether leave depends on what the client says. A server that is allowed by its address may speak

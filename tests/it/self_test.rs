@@ -105,6 +105,7 @@ fn context(limits: &str) -> Arc<Context> {
         abort: CancellationToken::new(),
         destinations: None,
         own_addresses: Vec::new(),
+        own_connections: None,
         unix_sockets: UnixSockets::Closed,
         requests: AtomicU64::new(0),
     })

@@ -28,17 +28,48 @@ fn redirected_connections_are_judged() {
     }
 }
 
-/// Addresses that stand for other machines, and the redirect; false if they cannot be had.
-fn network() -> bool {
+/// A redirect that does not leave out the proxy's user.
+#[test]
+fn what_is_led_in_a_circle_is_reset() {
+    if !in_own_network("transparent::what_is_led_in_a_circle_is_reset") {
+        return;
+    }
+    if !network(PROXY_USER + 1) {
+        return skip_optional("nf_tables, ip or python3 for a redirect");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let server = TcpListener::bind("192.0.2.20:0").await.unwrap();
+        let listen = format!("[listen]\ntransparent = [\"127.0.0.1:{PORT}\"]");
+        let proxy = ProxyBuilder::new("allowed_domains = [\"192.0.2.20\"]")
+            .settings(&listen)
+            .user(PROXY_USER)
+            .start()
+            .await;
+        for count in 1..=20 {
+            let mut client = raw_connect(server.local_addr().unwrap()).await;
+            is_reset(&mut client).await;
+            let decisions =
+                proxy.audit(count, |it| it["event.name"] == "exeat.decision").await.len();
+            // Now and then one goes round again before its dialler knows of it.
+            assert!(decisions < 10 * count, "{decisions} for {count}");
+        }
+        assert!(proxy.log().contains("leave out the user"), "{}", proxy.log());
+    });
+}
+
+/// Addresses that stand for other machines, and the redirect of all but that user's connections; false
+/// if they cannot be had.
+fn network(but: u32) -> bool {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/redirect.py");
     let mut redirect = Command::new("python3");
-    redirect.args([script, &PROXY_USER.to_string(), &PORT.to_string()]);
+    redirect.args([script, &but.to_string(), &PORT.to_string()]);
     add_addresses(&["192.0.2.10/32", "192.0.2.20/32", "2001:db8::10/128"])
         && redirect.status().is_ok_and(|status| status.success())
 }
 
 async fn inside() {
-    if !network() {
+    if !network(PROXY_USER) {
         return skip_optional("nf_tables, ip or python3 for a redirect");
     }
     let (plain, tls) = (Origin::start().await, TlsOrigin::start(&["ok.test", "no.test"]).await);
