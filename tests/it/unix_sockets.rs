@@ -131,6 +131,7 @@ async fn what_is_not_allowed_is_refused_whether_it_is_there_or_not() {
         assert_eq!(answer.status, 403, "{name}");
         assert!(answer.phrase.contains("not in unix_sockets, requirements.toml:3"), "{name}");
         assert_eq!(answer.field("x-proxy-error"), Some("blocked-by-allowlist"));
+        assert_eq!(answer.field("connection"), Some("close"));
         let body = answer.json();
         assert_eq!(
             (&body["host"], &body["reason"]),
