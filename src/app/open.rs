@@ -5,6 +5,7 @@
 //! Threads started later inherit what the process may still do, so nothing here may start one.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     num::NonZero,
@@ -205,7 +206,7 @@ impl Opened {
             }
         };
         let Listeners { http, socks, .. } = &self.listeners;
-        let remove = [Some(http), socks.as_ref()]
+        let remove: BTreeSet<PathBuf> = [Some(http), socks.as_ref()]
             .into_iter()
             .filter_map(|endpoint| match endpoint?.place() {
                 Place::Tcp(_) => None,
@@ -216,7 +217,15 @@ impl Opened {
         // Whether they are there yet or not.
         let sockets = ruleset.allows_sockets().then(|| ruleset.allowed_sockets());
         let connect = sockets.into_iter().flatten().map(PathBuf::from).collect();
-        confine(&Files { read: self.source.places(), write, remove, connect }, refused)
+        confine(
+            &Files {
+                read: self.source.places(),
+                write,
+                remove: remove.into_iter().collect(),
+                connect,
+            },
+            refused,
+        )
     }
 
     /// Whether the operator wants it confined.

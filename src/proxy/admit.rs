@@ -31,8 +31,8 @@ pub(super) struct Admission {
     pub(super) policy: Arc<Policy>,
     pub(super) permit: Permit,
     pub(super) trail: Trail,
-    /// The connection that was dialled, if that could come back here.
-    own: Option<Own>,
+    /// The connection that was dialled, if that could come back here. Boxed: few proxies need it.
+    own: Option<Box<Own>>,
 }
 
 /// Whom a client means: who asked a jail's DNS first, and then the proxy for an address, means a name.
@@ -143,7 +143,11 @@ impl Admission {
         match upstream::dial(&self.permit, candidates, context.timeouts.connect).await {
             Ok((stream, peer)) => {
                 self.trail.reached(peer);
-                self.own = context.own_connections.as_ref().and_then(|own| own.note(&stream));
+                self.own = context
+                    .own_connections
+                    .as_ref()
+                    .and_then(|own| own.note(&stream))
+                    .map(Box::new);
                 Ok((stream, peer))
             }
             Err(error) => {
