@@ -195,6 +195,7 @@ async fn what_names_nobody(proxy: &Proxy, plain: &Origin) {
     let mut alert = Vec::new();
     timeout(PATIENCE, client.read_to_end(&mut alert)).await.unwrap().unwrap();
     assert_eq!(alert, [21, 3, 3, 0, 2, 2, 49]);
+    proxy.audit(4, |it| it["server.address"] == "192.0.2.10").await;
     assert_eq!(plain.connections(), before);
 }
 
