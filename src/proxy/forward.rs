@@ -179,7 +179,7 @@ fn waits_for_leave(head: &RequestHead<'_>) -> Result<bool, BadRequest> {
 /// The answer to OPTIONS that was meant for this proxy. Nothing is dialled for it.
 fn options(admission: &mut Admission) -> Reply {
     let mut reply = Reply::ok(String::new());
-    reply.fields.push(("allow", ALLOWED_METHODS.to_owned()));
+    reply.fields.push(("allow", ALLOWED_METHODS.into()));
     admission.trail.answered(reply.status.as_u16());
     admission.trail.end(Ending::Complete);
     reply

@@ -4,7 +4,7 @@
 //! `Proxy-Status` (RFC 9209), `x-proxy-error` (Codex's words), and a JSON body. What it says is
 //! the business of `verdict`.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use http::StatusCode;
 
@@ -113,23 +113,26 @@ impl Refusal {
 
     /// The answer for the client.
     pub(super) fn reply(&self) -> Reply {
-        let Verdict { status, phrase, proxy_status, proxy_error, body } = self.verdict();
-        let phrase = shorten(&phrase, MAX_PHRASE);
-        let details = phrase.replace('\\', "\\\\").replace('"', "\\\"");
+        let Verdict { status, phrase, proxy_status, proxy_error, mut body } = self.verdict();
+        let phrase = shorten(&phrase, MAX_PHRASE).into_owned();
+        let quoted = match phrase.contains(['"', '\\']) {
+            true => Cow::Owned(phrase.replace('\\', "\\\\").replace('"', "\\\"")),
+            false => Cow::Borrowed(phrase.as_str()),
+        };
+        let status_field = format!("{PSEUDONYM}; error={proxy_status}; details=\"{quoted}\"");
         let mut fields = vec![
-            ("content-type", "application/json".to_owned()),
-            ("proxy-status", format!("{PSEUDONYM}; error={proxy_status}; details=\"{details}\"")),
+            ("content-type", Cow::Borrowed("application/json")),
+            ("proxy-status", status_field.into()),
         ];
-        if let Some(word) = proxy_error {
-            fields.push(("x-proxy-error", word.to_owned()));
-        }
+        fields.extend(proxy_error.map(|word| ("x-proxy-error", word.into())));
         if status == StatusCode::METHOD_NOT_ALLOWED {
-            fields.push(("allow", ALLOWED_METHODS.to_owned()));
+            fields.push(("allow", ALLOWED_METHODS.into()));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            fields.push(("retry-after", RETRY_SECONDS.to_owned()));
+            fields.push(("retry-after", RETRY_SECONDS.into()));
         }
-        Reply { status, phrase: Some(phrase), fields, body: format!("{body}\n") }
+        body.push('\n');
+        Reply { status, phrase: Some(phrase), fields, body }
     }
 
     /// Counts it, if a limit or a deadline was reached.

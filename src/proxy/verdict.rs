@@ -3,8 +3,11 @@
 //! One total match from [`Refusal`] to [`Verdict`]. It is built from canonical values only: nothing
 //! internal leaks, no resolved address, no path but a file's name.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::refusal::{BadRequest, OriginFailure, Refusal};
 use crate::{
@@ -23,7 +26,28 @@ pub(super) struct Verdict {
     pub(super) proxy_status: &'static str,
     /// Codex's words; none where Codex sends none.
     pub(super) proxy_error: Option<&'static str>,
-    pub(super) body: Value,
+    /// JSON.
+    pub(super) body: String,
+}
+
+/// What the policy's refusals say in JSON: they are the frequent ones.
+#[derive(Serialize)]
+struct Blocked<'a> {
+    host: Cow<'a, str>,
+    message: String,
+    port: u16,
+    reason: &'static str,
+    rule: Option<BlockedBy<'a>>,
+    source: &'static str,
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct BlockedBy<'a> {
+    file: &'a str,
+    line: usize,
+    list: &'static str,
+    pattern: &'a str,
 }
 
 impl Refusal {
@@ -138,12 +162,13 @@ fn bad_request(error: BadRequest) -> Verdict {
         phrase: format!("exeat: {message}"),
         proxy_status: "http_request_error",
         proxy_error: None,
-        body: json!({ "status": "bad_request", "reason": "bad_request", "message": message }),
+        body: json!({ "status": "bad_request", "reason": "bad_request", "message": message })
+            .to_string(),
     }
 }
 
-fn problem(reason: &str, message: &str) -> Value {
-    json!({ "status": "blocked", "reason": reason, "message": message })
+fn problem(reason: &str, message: &str) -> String {
+    json!({ "status": "blocked", "reason": reason, "message": message }).to_string()
 }
 
 fn failed(
@@ -164,7 +189,8 @@ fn failed(
             "port": authority.port.number(),
             "reason": reason,
             "message": format!("{} {what}; the policy allows it", authority.host),
-        }),
+        })
+        .to_string(),
     }
 }
 
@@ -174,10 +200,11 @@ fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Verdict {
     let ruleset = policy.ruleset();
     let file = ruleset.source.name();
     let place = ruleset.allow_place(file);
-    let host = shorten(&authority.host.to_string(), 80);
-    let shown = rule.map(|rule| {
-        let pattern = shorten(&rule.pattern.to_string(), 60);
-        format!("{pattern}, {}:{}", rule.source.name(), rule.line)
+    let host = authority.host.to_string();
+    let host = shorten(&host, 80);
+    let pattern = rule.map(|rule| rule.pattern.to_string());
+    let shown = rule.zip(pattern.as_deref()).map(|(rule, pattern)| {
+        format!("{}, {}:{}", shorten(pattern, 60), rule.source.name(), rule.line)
     });
     let by = shown.unwrap_or_else(|| place.clone());
     let (phrase, cure) = match denial.reason {
@@ -234,31 +261,36 @@ fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Verdict {
             Reason::Denied => "blocked-by-denylist",
             Reason::PortNotAllowed | Reason::ProxyDisabled => "blocked-by-policy",
         }),
-        body: json!({
-            "status": "blocked",
-            "host": authority.host.to_bare_string(),
-            "port": authority.port.number(),
-            "reason": denial.reason.as_str(),
-            "rule": rule.map(|rule| json!({
-                "pattern": rule.pattern.to_string(),
-                "list": rule.list.as_str(),
-                "file": rule.source.name(),
-                "line": rule.line,
-            })),
-            "source": denial.reason.decided_by(),
-            "message": format!("{cure}. Retrying will not help."),
-        }),
+        body: serde_json::to_string(&Blocked {
+            host: authority.host.bare(),
+            message: format!("{cure}. Retrying will not help."),
+            port: authority.port.number(),
+            reason: denial.reason.as_str(),
+            rule: rule.zip(pattern.as_deref()).map(|(rule, pattern)| BlockedBy {
+                file: rule.source.name(),
+                line: rule.line,
+                list: rule.list.as_str(),
+                pattern,
+            }),
+            source: denial.reason.decided_by(),
+            status: "blocked",
+        })
+        .unwrap_or_default(),
     }
 }
 
 /// At most `max` bytes of visible ASCII, cut in the middle: both ends of a host say something.
-pub(super) fn shorten(text: &str, max: usize) -> String {
-    let text: String =
-        text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+pub(super) fn shorten(text: &str, max: usize) -> Cow<'_, str> {
+    let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
+    let text: Cow<'_, str> = match text.chars().all(is_visible) {
+        true => text.into(),
+        false => text.chars().map(|c| if is_visible(c) { c } else { '?' }).collect(),
+    };
     if text.len() <= max {
         return text;
     }
     let half = (max - 3) / 2;
     let tail = text.len() - half;
-    format!("{}...{}", text.get(..half).unwrap_or_default(), text.get(tail..).unwrap_or_default())
+    let (head, tail) = (text.get(..half), text.get(tail..));
+    format!("{}...{}", head.unwrap_or_default(), tail.unwrap_or_default()).into()
 }
