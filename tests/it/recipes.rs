@@ -150,6 +150,8 @@ fn the_composed_agent_has_no_other_way_out() {
         (&exeat["read_only"], &exeat["volumes"][0]["read_only"]),
         (&true.into(), &true.into())
     );
+    // It would be a router.
+    assert_eq!(exeat["sysctls"]["net.ipv4.ip_forward"], "0");
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
         assert_eq!(agent["environment"][name], "http://exeat:3128");
     }

@@ -3,6 +3,8 @@
 mod base64;
 mod connection;
 mod dns;
+#[cfg(target_os = "linux")]
+pub(crate) mod networks;
 mod origin;
 mod proxy;
 mod raw;
