@@ -77,7 +77,8 @@ at $agent "
     ip link set eth0 up
 "
 echo $proxy $agent
-exec cat
+cat
+wait
 "#;
 
 impl Networks {

@@ -153,7 +153,8 @@ impl ProxyBuilder {
         flags
     }
 
-    fn settings_text(&self) -> String {
+    /// Its exeat.toml.
+    pub(crate) fn settings_text(&self) -> String {
         let mut text = String::new();
         writeln!(text, "[egress]\nprivate = {:?}", self.private).unwrap();
         writeln!(text, "[dns]").unwrap();
