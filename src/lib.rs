@@ -22,7 +22,7 @@
 //! | [`dns`] | names to addresses, kept for their TTL | |
 //! | [`tls`] | what a TLS client says in the clear | |
 //! | [`confine`] | giving up what a running proxy does not need | |
-//! | [`upstream`] | vetting addresses, dialling, the origin pool | |
+//! | [`upstream`] | vetting addresses, dialling, the parent proxy, the origin pool | |
 //! | [`proxy`] | the data path: listener to tunnel | |
 //! | [`jail`] | what `exeat run` gives to a program, and what it keeps from it | |
 //! | [`app`] | composition: settings to a running proxy | |
@@ -42,7 +42,8 @@
 //! 1. `net`, `http1`, `policy` and `requirements` are pure: functions of values. No sockets, files,
 //!    clock, environment, threads or logging.
 //! 2. **No permit, no socket.** The dialer takes a [`policy::Permit`] and
-//!    [`policy::VettedAddress`]es; only `policy` can make either. CONNECT, absolute-form, a second
+//!    [`policy::VettedAddress`]es, or what is [`policy::Entrusted`] to a parent proxy; only `policy`
+//!    can make any of them. CONNECT, absolute-form, a second
 //!    request on a kept connection, a connection captured in a jail, `exeat check`, `exeat diff` and
 //!    `exeat bench` all go through [`policy::Policy::decide`]. One that only observes gives a permit
 //!    where no rule speaks about a host, and the permit says so.

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use super::TimeoutCounters;
 use crate::{
     net::{Authority, DnsName, Host},
-    policy::{Denial, Leave, Policy, Reason, RuleId},
+    policy::{Denial, Leave, Peer, Policy, Reason, RuleId},
 };
 
 /// What a record is about: who asked for what, under which policy.
@@ -68,6 +68,8 @@ pub enum Ending {
     ResponseTimeout,
     /// The origin reset the connection, or what it sent was not HTTP.
     OriginFailed,
+    /// There was no way through the parent proxy.
+    ParentFailed,
     /// A new policy refuses it.
     PolicyChanged,
     /// The proxy was told to stop and the time to finish had passed.
@@ -122,8 +124,10 @@ pub enum Record {
         leave: Leave,
         /// How it ended.
         ending: Ending,
-        /// The address that was dialled, if one answered.
-        peer: Option<SocketAddr>,
+        /// Where the connection led, if there was one.
+        peer: Option<Peer>,
+        /// What a parent proxy said instead of leading on.
+        parent_status: Option<u16>,
         /// The status the client got, for an exchange.
         status: Option<u16>,
         /// Payload bytes from the client to the origin.
@@ -180,6 +184,7 @@ impl Record {
                 leave,
                 ending,
                 peer,
+                parent_status,
                 status,
                 sent,
                 received,
@@ -193,8 +198,11 @@ impl Record {
                     .as_ref()
                     .and_then(|i| Some(i.http_host.as_ref()?.to_bare_string())),
                 ech: inside.as_ref().is_some_and(|inside| inside.ech).then_some(true),
-                peer_address: peer.map(|peer| peer.ip().to_string()),
-                peer_port: peer.map(|peer| peer.port()),
+                peer_address: peer.and_then(|peer| Some(peer.origin()?.ip().to_string())),
+                peer_port: peer.and_then(|peer| Some(peer.origin()?.port())),
+                parent_address: peer.and_then(|peer| Some(peer.parent()?.ip().to_string())),
+                parent_port: peer.and_then(|peer| Some(peer.parent()?.port())),
+                parent_status: *parent_status,
                 status: *status,
                 sent: Some(*sent),
                 received: Some(*received),
@@ -235,6 +243,7 @@ impl Ending {
             | Self::Complete
             | Self::LimitReached
             | Self::OriginFailed
+            | Self::ParentFailed
             | Self::PolicyChanged
             | Self::Shutdown
             | Self::SniMismatch => {}
@@ -251,6 +260,7 @@ impl Ending {
             Self::IdleTimeout => "idle_timeout",
             Self::LimitReached => "limit_reached",
             Self::OriginFailed => "origin_failed",
+            Self::ParentFailed => "parent_failed",
             Self::PolicyChanged => "policy_changed",
             Self::ResponseTimeout => "response_timeout",
             Self::Shutdown => "shutdown",
@@ -311,6 +321,12 @@ struct Line<'a> {
     peer_address: Option<String>,
     #[serde(rename = "network.peer.port", skip_serializing_if = "Option::is_none")]
     peer_port: Option<u16>,
+    #[serde(rename = "exeat.parent.address", skip_serializing_if = "Option::is_none")]
+    parent_address: Option<String>,
+    #[serde(rename = "exeat.parent.port", skip_serializing_if = "Option::is_none")]
+    parent_port: Option<u16>,
+    #[serde(rename = "exeat.parent.status_code", skip_serializing_if = "Option::is_none")]
+    parent_status: Option<u16>,
     #[serde(rename = "http.response.status_code", skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     #[serde(rename = "exeat.bytes.sent", skip_serializing_if = "Option::is_none")]

@@ -14,6 +14,8 @@ pub struct Ruleset {
     pub allow_local_binding: Option<bool>,
     /// `dangerously_allow_non_loopback_proxy`, as written.
     pub allow_non_loopback_proxy: Option<bool>,
+    /// `allow_upstream_proxy`, as written.
+    pub allow_upstream_proxy: Option<bool>,
     /// `http_port`.
     pub http_port: Option<Port>,
     /// Every key that is no list of domains, as it is written.

@@ -19,8 +19,9 @@ use crate::{
     http1::Fields,
     net::{Authority, Host, Port},
     observe::{Ending, Protocol, Refused, Subject, Trail},
-    policy::{Denial, Permit, Policy},
-    upstream::{self, Candidates, DialError, VetError},
+    policy::{Denial, Peer, Permit, Policy},
+    settings::Ask,
+    upstream::{self, Candidates, DialError, Errand, Failed, Parent, ParentError, VetError},
 };
 
 /// A request that the policy lets through, so far.
@@ -113,7 +114,7 @@ fn subject(
 }
 
 impl Admission {
-    /// Connects to a vetted address of the origin.
+    /// Connects to a vetted address of the origin, or to it through the parent proxy.
     ///
     /// # Errors
     ///
@@ -122,23 +123,43 @@ impl Admission {
     /// # Cancel safety
     ///
     /// Dropping the future abandons the lookup and every attempt.
-    pub(super) async fn reach(
-        &mut self,
-        client: &Client,
-    ) -> Result<(TcpStream, SocketAddr), Refusal> {
+    pub(super) async fn reach(&mut self, client: &Client) -> Result<(TcpStream, Peer), Refusal> {
         let context = client.context();
-        let candidates = match self.look_up(context).await? {
-            Ok(candidates) => candidates,
-            Err(VetError::Denied(denial)) => return Err(self.deny(denial)),
-            Err(VetError::Dns(error)) => {
-                self.trail.end(Ending::DnsFailed);
-                return Err(Refusal::Dns(self.permit.authority().clone(), error));
+        let parent = context.parent.as_ref();
+        let by = parent.and_then(|parent| Some((parent, parent.ask_for(self.permit.authority())?)));
+        if let Some((parent, Ask::Name)) = by {
+            let entrusted = match self.policy.entrust(&self.permit) {
+                Ok(entrusted) => entrusted,
+                Err(denial) => return Err(self.deny(denial)),
+            };
+            // Boxed: what few need must not make every request larger.
+            return Box::pin(self.reach_by(parent, Errand::Name(entrusted), context)).await;
+        }
+        let candidates = self.vetted(context).await?;
+        match by {
+            Some((parent, Ask::Address | Ask::Name)) if !candidates.are_here() => {
+                Box::pin(self.reach_by(
+                    parent,
+                    Errand::Addresses(candidates.vetted().to_vec()),
+                    context,
+                ))
+                .await
             }
-        };
+            _ => self.dial(candidates, context).await,
+        }
+    }
+
+    /// Connects to one of the addresses.
+    async fn dial(
+        &mut self,
+        candidates: Candidates,
+        context: &Context,
+    ) -> Result<(TcpStream, Peer), Refusal> {
         self.trail.allowed();
         let Some(_place) = context.places.dials.take() else { return Err(self.over(Limit::Dials)) };
         match upstream::dial(&self.permit, candidates, context.timeouts.connect).await {
-            Ok((stream, peer)) => {
+            Ok((stream, address)) => {
+                let peer = Peer::Origin(address);
                 self.trail.reached(peer);
                 Ok((stream, peer))
             }
@@ -150,6 +171,51 @@ impl Admission {
                     }
                 });
                 Err(Refusal::Dial(self.permit.authority().clone(), error))
+            }
+        }
+    }
+
+    /// Has the parent proxy connect.
+    async fn reach_by(
+        &mut self,
+        parent: &Parent,
+        errand: Errand,
+        context: &Context,
+    ) -> Result<(TcpStream, Peer), Refusal> {
+        self.trail.allowed();
+        let Some(_place) = context.places.dials.take() else { return Err(self.over(Limit::Dials)) };
+        let Context { resolver, timeouts, .. } = context;
+        match parent.open(&self.permit, &errand, &self.policy, resolver, timeouts.connect).await {
+            Ok((stream, peer)) => {
+                self.trail.reached(peer);
+                Ok((stream, peer))
+            }
+            Err(Failed { error, peer }) => {
+                if let ParentError::Refused(status) = error {
+                    self.trail.refused_by_parent(peer, status);
+                }
+                self.trail.end(match error {
+                    ParentError::Dial(DialError::NoSocket) => Ending::LimitReached,
+                    ParentError::Dial(_)
+                    | ParentError::Dns(_)
+                    | ParentError::Loop
+                    | ParentError::Protocol
+                    | ParentError::Refused(_)
+                    | ParentError::Timeout => Ending::ParentFailed,
+                });
+                Err(Refusal::Parent(self.permit.authority().clone(), error))
+            }
+        }
+    }
+
+    /// The addresses of the host, every one vetted.
+    async fn vetted(&mut self, context: &Context) -> Result<Candidates, Refusal> {
+        match self.look_up(context).await? {
+            Ok(candidates) => Ok(candidates),
+            Err(VetError::Denied(denial)) => Err(self.deny(denial)),
+            Err(VetError::Dns(error)) => {
+                self.trail.end(Ending::DnsFailed);
+                Err(Refusal::Dns(self.permit.authority().clone(), error))
             }
         }
     }

@@ -389,6 +389,6 @@ impl Forwarding<'_> {
 /// The origin connection kept for this client, if it fits and the policy still vets it.
 fn take_bound(bound: &mut Option<Origin>, policy: &Policy, permit: &Permit) -> Option<Origin> {
     let origin = bound.take_if(|origin| origin.authority() == permit.authority())?;
-    let vetted = policy.vet(permit, origin.peer().ip()).is_ok();
+    let vetted = policy.judge(permit, origin.peer()).is_ok();
     (vetted && origin.is_open()).then_some(origin)
 }

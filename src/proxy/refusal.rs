@@ -20,7 +20,7 @@ use crate::{
     net::Authority,
     observe::Counters,
     policy::{Denial, Policy},
-    upstream::DialError,
+    upstream::{DialError, ParentError},
 };
 
 /// Why a request is not served.
@@ -40,6 +40,8 @@ pub(super) enum Refusal {
     Limit(Limit),
     /// The origin failed after it was reached.
     Origin(Authority, OriginFailure),
+    /// No way to the origin through the parent proxy.
+    Parent(Authority, ParentError),
     /// TRACE was asked for.
     Trace,
     /// A unix socket was asked for.
@@ -107,7 +109,8 @@ impl Refusal {
             | Self::Dial(..)
             | Self::Dns(..)
             | Self::Limit(_)
-            | Self::Origin(..) => false,
+            | Self::Origin(..)
+            | Self::Parent(..) => false,
         }
     }
 
@@ -156,6 +159,16 @@ impl Refusal {
             Self::Dial(_, DialError::NoSocket) => limits.descriptors.increment(),
             Self::Dial(_, DialError::Timeout) => timeouts.connect.increment(),
             Self::Dns(_, DnsError::Timeout) => timeouts.dns.increment(),
+            Self::Parent(_, error) => match error {
+                ParentError::Dial(DialError::NoSocket) => limits.descriptors.increment(),
+                ParentError::Dns(DnsError::Timeout) => timeouts.dns.increment(),
+                ParentError::Timeout => timeouts.connect.increment(),
+                ParentError::Dial(_)
+                | ParentError::Dns(_)
+                | ParentError::Loop
+                | ParentError::Protocol
+                | ParentError::Refused(_) => {}
+            },
             Self::Limit(limit) => limit.counter(counters).increment(),
             Self::BadRequest(_)
             | Self::ClientNotListed(_)

@@ -4,12 +4,15 @@
 //! request of this moment would not get. The test is one for all of them, [`refusal`]. It is made
 //! when a policy comes, and costs nothing while bytes move.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::{admit::Admission, client::Client, refusal::Refusal};
-use crate::{net::Authority, policy::Policy};
+use crate::{
+    net::Authority,
+    policy::{Peer, Policy},
+};
 
 /// The leave of one request, from its admission until its answer is over.
 #[derive(Debug)]
@@ -26,13 +29,13 @@ pub(super) fn refusal(
     policy: &Arc<Policy>,
     client: &Client,
     authority: &Authority,
-    peer: Option<SocketAddr>,
+    peer: Option<Peer>,
 ) -> Option<Refusal> {
     if !client.is_listed(policy) {
         return Some(Refusal::ClientNotListed(client.address().ip().to_canonical()));
     }
     let vetted = policy.decide(authority).and_then(|permit| match peer {
-        Some(peer) => policy.vet(&permit, peer.ip()).map(|_| ()),
+        Some(peer) => policy.judge(&permit, peer),
         None => Ok(()),
     });
     let policy = Arc::clone(policy);
@@ -62,7 +65,7 @@ impl<'a> Standing<'a> {
     pub(super) async fn during<T>(
         &mut self,
         authority: &Authority,
-        peer: Option<SocketAddr>,
+        peer: Option<Peer>,
         work: impl Future<Output = T>,
     ) -> Result<T, Refusal> {
         let Self { client, admitted, policies } = self;

@@ -15,7 +15,7 @@ use crate::{
     http1::{Malformed, request_head::HeadError},
     net::Authority,
     policy::{Denial, List, Policy, Reason},
-    upstream::DialError,
+    upstream::{DialError, ParentError},
 };
 
 /// What an answer says.
@@ -118,6 +118,7 @@ impl Refusal {
                 "origin_timeout",
                 "did not answer in time",
             ),
+            Self::Parent(authority, error) => by_parent(authority, *error),
             // An origin would echo what this hop added, credentials too (RFC 9110 §9.3.8, CVE-2003-1567).
             // Not 501: the method is known, and refused for every destination.
             Self::Trace => Verdict {
@@ -135,6 +136,45 @@ impl Refusal {
                 body: problem("unix_socket_unsupported", "unix sockets are not forwarded"),
             },
         }
+    }
+}
+
+/// What a parent says is its own business, but for the status: its 403 is a refusal, and to try
+/// again will not help. Its 407 is about our credentials: a client that got it would send its own.
+fn by_parent(authority: &Authority, error: ParentError) -> Verdict {
+    let (status, proxy_status, reason) = match error {
+        ParentError::Refused(403 | 451) => {
+            (StatusCode::FORBIDDEN, "http_request_denied", "parent_refused")
+        }
+        ParentError::Refused(407) => {
+            (StatusCode::BAD_GATEWAY, "proxy_configuration_error", "parent_credentials")
+        }
+        ParentError::Refused(504) | ParentError::Timeout => {
+            (StatusCode::GATEWAY_TIMEOUT, "connection_timeout", "parent_failure")
+        }
+        ParentError::Refused(_) => {
+            (StatusCode::BAD_GATEWAY, "destination_unavailable", "parent_failure")
+        }
+        ParentError::Dial(DialError::NoSocket) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached", "parent_failure")
+        }
+        ParentError::Dial(DialError::Timeout) => {
+            (StatusCode::GATEWAY_TIMEOUT, "connection_timeout", "parent_failure")
+        }
+        ParentError::Dial(DialError::Refused) => {
+            (StatusCode::BAD_GATEWAY, "connection_refused", "parent_failure")
+        }
+        ParentError::Dial(DialError::Unreachable) => {
+            (StatusCode::BAD_GATEWAY, "destination_ip_unroutable", "parent_failure")
+        }
+        ParentError::Dns(_) => (StatusCode::BAD_GATEWAY, "dns_error", "parent_failure"),
+        ParentError::Loop => (StatusCode::BAD_GATEWAY, "proxy_loop_detected", "parent_failure"),
+        ParentError::Protocol => (StatusCode::BAD_GATEWAY, "http_protocol_error", "parent_failure"),
+    };
+    let failed = failed(authority, status, proxy_status, reason, &error.to_string());
+    match status {
+        StatusCode::FORBIDDEN => Verdict { proxy_error: Some("blocked-by-policy"), ..failed },
+        _ => failed,
     }
 }
 

@@ -7,13 +7,17 @@ mod duration;
 mod environment;
 mod file;
 mod flags;
+mod parent;
 mod resolve;
+mod secret;
 
 pub use duration::{DurationError, parse_duration};
 pub use environment::{Environment, EnvironmentError};
 pub use file::SettingsFile;
 pub use flags::Flags;
+pub use parent::{Ask, Credentials, Exception, Parent, ParentUrl, ParentUrlError, Usual};
 pub use resolve::{
     Asked, AuditTarget, Chosen, Confine, Dns, Ech, Limits, Listen, Permissions, Private, Settings,
     Sni, Timeouts, Tls,
 };
+pub use secret::{Secret, without_userinfo};

@@ -38,6 +38,7 @@ pub(super) struct Network {
     pub(super) enabled: Option<bool>,
     pub(super) allow_local_binding: Option<bool>,
     pub(super) allow_non_loopback_proxy: Option<bool>,
+    pub(super) allow_upstream_proxy: Option<bool>,
     pub(super) http_port: Option<Port>,
     /// Every key that is no list of domains, to be compared.
     pub(super) switches: Vec<Written>,

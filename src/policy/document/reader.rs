@@ -48,9 +48,8 @@ impl Reader<'_> {
                 "dangerously_allow_non_loopback_proxy" => {
                     network.allow_non_loopback_proxy = self.boolean(key, value);
                 }
-                "managed_allowed_domains_only"
-                | "dangerously_allow_all_unix_sockets"
-                | "allow_upstream_proxy" => {
+                "allow_upstream_proxy" => network.allow_upstream_proxy = self.boolean(key, value),
+                "managed_allowed_domains_only" | "dangerously_allow_all_unix_sockets" => {
                     self.boolean(key, value);
                 }
                 "http_port" => network.http_port = self.port(key, value),

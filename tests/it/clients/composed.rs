@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
 use crate::support::{
-    DnsServer, Zone,
+    DnsServer, Zone, eventually,
     networks::{AGENT, METADATA, Networks, ORIGIN, PROXY_INSIDE, PROXY_OUTSIDE, Side},
 };
 
@@ -20,7 +20,7 @@ const EXEAT: &str = env!("CARGO_BIN_EXE_exeat");
 
 /// What leads to where nobody may go is allowed too: addresses are judged, and the proxy's own.
 const RULES: &str = "[experimental_network]\nenabled = true\n\
-    allowed_domains = [\"ok.test\", \"metadata.test\", \"self.test\", \"11.77.0.2\"]\n\
+    allowed_domains = [\"ok.test\", \"metadata.test\", \"self.test\", \"11.77.0.2\", \"11.77.0.1:443\"]\n\
     denied_domains = [\"evil.test\"]\n";
 
 /// Everything of the topology that runs.
@@ -30,20 +30,23 @@ struct Composed {
     plain: Origin,
     metadata: Origin,
     dns: DnsServer,
-    exeat: Child,
+    _exeat: Running,
     networks: Networks,
 }
 
-impl Drop for Composed {
+/// A proxy. Ended when dropped.
+struct Running(Child);
+
+impl Drop for Running {
     fn drop(&mut self) {
-        self.exeat.kill().ok();
-        self.exeat.wait().ok();
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 
 impl Composed {
-    /// None where there cannot be such networks.
-    async fn up() -> Option<Self> {
+    /// None where there cannot be such networks. Must be called inside a runtime.
+    fn up() -> Option<Self> {
         let networks = Networks::make()?;
         let tcp = [(ORIGIN, 443), (ORIGIN, 80), (METADATA, 80), (ORIGIN, 53)];
         let (listeners, mut datagrams) = networks.sockets(&tcp, &[(ORIGIN, 53)]);
@@ -71,28 +74,9 @@ impl Composed {
         fs::write(path("requirements.toml"), RULES).unwrap();
         fs::write(path("exeat.toml"), format!("[dns]\nservers = [\"{ORIGIN}\"]\n")).unwrap();
         fs::write(path("authority.pem"), &tls.authority_pem).unwrap();
-        let mut command = networks.at(Side::Proxy, EXEAT);
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
-            .current_dir(files.path())
-            // As compose.yaml says it; the owner of /tmp is nobody's in a user namespace.
-            .env("EXEAT_LISTEN", "0.0.0.0:3128")
-            .env("EXEAT_ALLOW_NON_LOOPBACK", "true")
-            .args(["serve", "--requirements", "requirements.toml", "--settings", "exeat.toml"])
-            .args(["--insecure-policy-permissions", "--audit", "audit.jsonl"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut exeat = command.spawn().unwrap();
-        let mut stderr = BufReader::new(exeat.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("listening on http://0.0.0.0:3128") {
-            assert!(stderr.read_line(&mut said).unwrap() > 0, "it does not listen: {said}");
-        }
-        // Nobody reads on, and nobody stops writing for that.
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        Some(Self { files, tls, plain, metadata, dns, exeat, networks })
+        let exeat =
+            serve(&networks, Side::Proxy, "0.0.0.0:3128", &files, &["--audit", "audit.jsonl"]);
+        Some(Self { files, tls, plain, metadata, dns, _exeat: exeat, networks })
     }
 
     /// A program of the agent's, told of the proxy.
@@ -141,6 +125,40 @@ impl Composed {
     }
 }
 
+/// The proxy, once it listens, with the files there.
+fn serve(
+    networks: &Networks,
+    side: Side,
+    listen: &str,
+    files: &TempDir,
+    arguments: &[&str],
+) -> Running {
+    let mut command = networks.at(side, EXEAT);
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .current_dir(files.path())
+        // As compose.yaml says it.
+        .env("EXEAT_LISTEN", listen)
+        .env("EXEAT_ALLOW_NON_LOOPBACK", "true")
+        .args(["serve", "--requirements", "requirements.toml", "--settings", "exeat.toml"])
+        // The owner of /tmp is nobody's in a user namespace.
+        .arg("--insecure-policy-permissions")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut exeat = Running(command.spawn().unwrap());
+    let mut stderr = BufReader::new(exeat.0.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains(&format!("listening on http://{listen}")) {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "it does not listen: {said}");
+    }
+    // Nobody reads on, and nobody stops writing for that.
+    std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+    exeat
+}
+
 /// Both must be there; Python makes the sockets of the outer side.
 async fn tools_installed() -> bool {
     curl_installed().await && python_installed().await
@@ -168,7 +186,7 @@ async fn what_is_allowed_works_and_the_rest_is_refused() {
     if !tools_installed().await {
         return;
     }
-    let Some(composed) = Composed::up().await else { return };
+    let Some(composed) = Composed::up() else { return };
     assert_eq!(composed.curl("https://ok.test/").await, "200 200 tls");
     assert_eq!(composed.curl("http://ok.test/").await, "000 200 plain");
     for name in ["no.test", "evil.test"] {
@@ -186,7 +204,7 @@ async fn there_is_no_way_around() {
     if !tools_installed().await {
         return;
     }
-    let Some(composed) = Composed::up().await else { return };
+    let Some(composed) = Composed::up() else { return };
     let program = format!(
         r#"{ATTEMPT}
 def name():
@@ -248,7 +266,7 @@ async fn the_proxy_reaches_more_than_it_gives() {
     if !tools_installed().await {
         return;
     }
-    let Some(composed) = Composed::up().await else { return };
+    let Some(composed) = Composed::up() else { return };
     // It could: nothing but the policy keeps it from there.
     let mut command = composed.networks.at(Side::Proxy, "curl");
     command.args(["--silent", "--max-time", "30", &format!("http://{METADATA}/")]);
@@ -278,7 +296,7 @@ async fn the_agent_sees_health_and_nothing_more() {
     if !tools_installed().await {
         return;
     }
-    let Some(composed) = Composed::up().await else { return };
+    let Some(composed) = Composed::up() else { return };
     let mut command = composed.agent(EXEAT);
     command.args(["health", "--proxy", &format!("http://{PROXY_INSIDE}:3128")]);
     run(command).await.succeeded();
@@ -316,7 +334,7 @@ async fn a_route_by_way_of_the_proxy_leads_nowhere() {
     if !tools_installed().await {
         return;
     }
-    let Some(composed) = Composed::up().await else { return };
+    let Some(composed) = Composed::up() else { return };
     let mut route = composed.agent("ip");
     route.args(["route", "add", "default", "via", PROXY_INSIDE]);
     run(route).await.succeeded();
@@ -332,4 +350,52 @@ async fn a_route_by_way_of_the_proxy_leads_nowhere() {
         return;
     }
     assert_eq!(composed.python(&direct(20)).await, json!("open"));
+}
+
+/// An exeat of the agent's own, on a machine whose only way out is another: names are looked up here,
+/// and what was vetted is what the other is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exeat_may_be_behind_another() {
+    if !tools_installed().await {
+        return;
+    }
+    let Some(composed) = Composed::up() else { return };
+    let files = tempfile::tempdir().unwrap();
+    let policy = RULES.replace("\"11.77.0.1:443\"", "\"private.test\"");
+    fs::write(files.path().join("requirements.toml"), policy).unwrap();
+    let settings = format!(
+        "[dns]\nservers = []\n[dns.hosts]\n\"ok.test\" = [\"{ORIGIN}\"]\n\
+         \"private.test\" = [\"10.77.0.9\"]\n"
+    );
+    fs::write(files.path().join("exeat.toml"), settings).unwrap();
+    let parent = format!("http://{PROXY_INSIDE}:3128");
+    let arguments = ["--audit", "audit.jsonl", "--parent", &parent];
+    let _child = serve(&composed.networks, Side::Agent, "127.0.0.1:3128", &files, &arguments);
+    let ask = |url: &str| {
+        let mut command = composed.agent("curl");
+        command.args(["--silent", "--max-time", "30", "--cacert", "authority.pem", "--proxy"]);
+        command.args(["http://127.0.0.1:3128", "--output", "body"]);
+        command.args(["--write-out", "%{http_connect}", url]);
+        command
+    };
+    run(ask("https://ok.test/")).await.succeeded();
+    assert_eq!(fs::read_to_string(composed.files.path().join("body")).unwrap(), "tls");
+    for name in ["no.test", "private.test"] {
+        assert_eq!(run(ask(&format!("https://{name}/"))).await.text(), "403");
+    }
+    let records = |directory: &TempDir| {
+        let text = fs::read_to_string(directory.path().join("audit.jsonl")).unwrap();
+        let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        records.filter(|record: &Value| record["event.name"] == "exeat.end").collect::<Vec<_>>()
+    };
+    let (of_child, of_parent) = eventually("the records", || {
+        let both = (records(&files), records(&composed.files));
+        (both.0.len() + both.1.len() == 2).then_some(both)
+    })
+    .await;
+    assert_eq!(of_child[0]["server.address"], "ok.test");
+    assert_eq!(of_child[0]["network.peer.address"], ORIGIN);
+    assert_eq!(of_child[0]["exeat.parent.address"], PROXY_INSIDE);
+    assert_eq!(of_parent[0]["server.address"], ORIGIN);
+    assert_eq!(composed.dns.names_asked().len(), 0);
 }

@@ -25,6 +25,8 @@ pub(crate) struct ProxyBuilder {
     extra: String,
     flags: Vec<String>,
     descriptors: Option<String>,
+    listen: Option<SocketAddr>,
+    variables: Vec<(String, String)>,
 }
 
 /// A running proxy. Ended when dropped.
@@ -86,6 +88,18 @@ impl ProxyBuilder {
         self
     }
 
+    /// A variable of its environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Where it listens, if not at a free port.
+    pub(crate) fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
     /// How many descriptors the process may ever have.
     pub(crate) fn descriptors(mut self, count: u32) -> Self {
         self.descriptors = Some(format!("-n {count}"));
@@ -111,7 +125,9 @@ impl ProxyBuilder {
         let path = directory.path();
         let mut child = command(self.descriptors.as_deref())
             .arg("serve")
-            .args(["--listen", "127.0.0.1:0"])
+            .arg("--listen")
+            .arg(self.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |at| at.to_string()))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .arg("--requirements")
             .arg(path.join("requirements.toml"))
             .arg("--settings")
@@ -268,7 +284,8 @@ fn command(descriptors: Option<&str>) -> Command {
         }
     };
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("EXEAT_") {
+        let text = name.to_string_lossy();
+        if text.starts_with("EXEAT_") || text.to_ascii_lowercase().ends_with("_proxy") {
             command.env_remove(name);
         }
     }
