@@ -125,28 +125,28 @@ impl Admission {
     /// Dropping the future abandons the lookup and every attempt.
     pub(super) async fn reach(&mut self, client: &Client) -> Result<(TcpStream, Peer), Refusal> {
         let context = client.context();
-        let parent = context.parent.as_ref();
-        let by = parent.and_then(|parent| Some((parent, parent.ask_for(self.permit.authority())?)));
-        if let Some((parent, Ask::Name)) = by {
-            let entrusted = match self.policy.entrust(&self.permit) {
-                Ok(entrusted) => entrusted,
+        let authority = self.permit.authority();
+        let by =
+            context.parent.as_ref().and_then(|parent| Some((parent, parent.ask_for(authority)?)));
+        let Some((parent, ask)) = by else {
+            let candidates = self.vetted(context).await?;
+            return self.dial(candidates, context).await;
+        };
+        let errand = match ask {
+            Ask::Name => match self.policy.entrust(&self.permit) {
+                Ok(entrusted) => Errand::Name(entrusted),
                 Err(denial) => return Err(self.deny(denial)),
-            };
-            // Boxed: what few need must not make every request larger.
-            return Box::pin(self.reach_by(parent, Errand::Name(entrusted), context)).await;
-        }
-        let candidates = self.vetted(context).await?;
-        match by {
-            Some((parent, Ask::Address | Ask::Name)) if !candidates.are_here() => {
-                Box::pin(self.reach_by(
-                    parent,
-                    Errand::Addresses(candidates.vetted().to_vec()),
-                    context,
-                ))
-                .await
+            },
+            Ask::Address => {
+                let candidates = self.vetted(context).await?;
+                if candidates.are_here() {
+                    return self.dial(candidates, context).await;
+                }
+                Errand::Addresses(candidates.vetted().to_vec())
             }
-            _ => self.dial(candidates, context).await,
-        }
+        };
+        // Boxed: what few need must not make every request larger.
+        Box::pin(self.reach_by(parent, errand, context)).await
     }
 
     /// Connects to one of the addresses.

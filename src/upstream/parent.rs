@@ -87,12 +87,6 @@ impl Parent {
         Self { url, except, ask }
     }
 
-    /// Where it is. Without credentials.
-    #[must_use]
-    pub fn authority(&self) -> &Authority {
-        &self.url.authority
-    }
-
     /// What it wants to be asked for that destination; none, if that is dialled without it. This
     /// machine always is: by the same words the parent would take itself for it.
     #[must_use]
@@ -268,4 +262,60 @@ async fn answer(stream: &mut TcpStream) -> Result<u16, AnswerError> {
     }
     // Whatever it says of a body: after 2xx there is none, and no other is read.
     AnswerHead::read(&head, Asked::Ordinary).map(|answer| answer.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "a test's own client dials without a permit")]
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (stream, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn not_a_byte_too_far_is_read() {
+        let tail = b"HTTP/1.1 500 the origin's\r\n\r\n";
+        let bytes = [&b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\n"[..], tail].concat();
+        for split in 0..bytes.len() {
+            let (mut stream, mut server) = pair().await;
+            let (first, second) = bytes.split_at(split);
+            let sending = async move {
+                server.write_all(first).await.unwrap();
+                tokio::task::yield_now().await;
+                server.write_all(second).await.unwrap();
+            };
+            let (status, ()) = tokio::join!(answer(&mut stream), sending);
+            assert_eq!(status, Ok(200), "{split}");
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, tail, "{split}");
+        }
+    }
+
+    #[test]
+    fn what_means_this_machine_is_not_asked_for() {
+        let url = ParentUrl::parse("http://parent.test:3128").unwrap();
+        let parent = Parent::new(url, Exception::of_no_proxy("b.test:80"), Ask::Name);
+        for (target, ask) in [
+            ("a.test:443", Some(Ask::Name)),
+            ("b.test:443", Some(Ask::Name)),
+            ("x.b.test:80", None),
+            ("10.0.0.1:443", Some(Ask::Name)),
+            ("localhost:443", None),
+            ("a.localhost:443", None),
+            ("127.1.2.3:443", None),
+            ("0.0.0.0:443", None),
+            ("169.254.169.254:80", None),
+            ("[::1]:443", None),
+            ("[fe80::1]:443", None),
+        ] {
+            let authority = Authority::parse_connect(target.as_bytes()).unwrap();
+            assert_eq!(parent.ask_for(&authority), ask, "{target}");
+        }
+    }
 }
