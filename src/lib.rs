@@ -23,7 +23,7 @@
 //! | [`dns`] | names to addresses, kept for their TTL | |
 //! | [`tls`] | what a TLS client says in the clear | |
 //! | [`confine`] | giving up what a running proxy does not need | |
-//! | [`upstream`] | vetting addresses, dialling, the origin pool | |
+//! | [`upstream`] | vetting addresses, dialling, the parent proxy, the origin pool | |
 //! | [`proxy`] | the data path: listener to tunnel | |
 //! | [`jail`] | what `exeat run` gives to a program, and what it keeps from it | |
 //! | [`app`] | composition: settings to a running proxy | |
@@ -43,11 +43,12 @@
 //! 1. `net`, `http1`, `socks5`, `policy` and `requirements` are pure: functions of values. No
 //!    sockets, files, clock, environment, threads or logging.
 //! 2. **No permit, no socket.** The dialer takes a [`policy::Permit`] and
-//!    [`policy::VettedAddress`]es, or a [`policy::SocketPermit`] for the very unix socket that was
-//!    judged; only `policy` can make any of them. CONNECT, absolute-form, a second request on a kept
-//!    connection, SOCKS5, a connection that was redirected or captured in a jail, `exeat check`,
-//!    `exeat diff` and `exeat bench` all go through [`policy::Policy::decide`]. One that only
-//!    observes gives a permit where no rule speaks about a host, and the permit says so.
+//!    [`policy::VettedAddress`]es, or what is [`policy::Entrusted`] to a parent proxy, or a
+//!    [`policy::SocketPermit`] for the very unix socket that was judged; only `policy` can make any
+//!    of them. CONNECT, absolute-form, a second request on a kept connection, SOCKS5, a connection
+//!    that was redirected or captured in a jail, `exeat check`, `exeat diff` and `exeat bench` all go
+//!    through [`policy::Policy::decide`]. One that only observes gives a permit where no rule speaks
+//!    about a host, and the permit says so.
 //! 3. Host text is parsed once, in `net`. That value is matched, resolved, dialled, compared with
 //!    what a client says first in a tunnel, and logged; text that does not parse is refused, never
 //!    repaired.

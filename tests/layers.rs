@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("dns", &["net", "policy", "requirements", "settings"]),
     ("tls", &["net"]),
     ("confine", &[]),
-    ("upstream", &["net", "http1", "policy", "dns"]),
+    ("upstream", &["net", "http1", "policy", "settings", "dns"]),
     (
         "proxy",
         &["net", "http1", "socks5", "policy", "settings", "observe", "dns", "tls", "upstream"],

@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod open;
+mod parent;
 mod reload;
 
 use std::{
@@ -21,7 +22,7 @@ use tokio::{
 };
 
 pub use self::open::{Opened, StartError};
-use self::reload::Reloader;
+use self::{parent::ParentFound, reload::Reloader};
 use crate::{
     observe::AuditEnd,
     policy::{Egress, Mode, Policy, Problem},
@@ -42,6 +43,7 @@ pub struct App {
     source: Arc<PolicySource>,
     /// What is in force.
     snapshot: Snapshot,
+    parent: Option<ParentFound>,
     summary: String,
     lowered: Option<String>,
     warnings: Vec<Problem>,
@@ -119,8 +121,18 @@ impl App {
     }
 
     async fn go(self, shutdown: impl Future<Output = ()>, hangup: Option<Arc<Notify>>) {
-        let Self { context, workers, policies, egress, source, snapshot, audit_end, drain, .. } =
-            self;
+        let Self {
+            context,
+            workers,
+            policies,
+            egress,
+            source,
+            snapshot,
+            parent,
+            audit_end,
+            drain,
+            ..
+        } = self;
         let force = Arc::new(Notify::new());
         let (news, mut changes) = mpsc::channel(1);
         let watching = {
@@ -135,7 +147,7 @@ impl App {
         };
         let mut watching = std::pin::pin!(watching);
         let counters = Arc::clone(&context.counters);
-        let reloader = Reloader { source, policies, egress, counters };
+        let reloader = Reloader { source, policies, egress, parent, counters };
         let mut sweep = interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The policy is watched to the end: tunnels that drain are judged too.

@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     App, descriptors,
+    parent::ParentFound,
     reload::{apply, summary},
 };
 use crate::{
@@ -31,9 +32,12 @@ use crate::{
         Pipes, Places, SelfTestError, UnixSockets, Workers, WorkersError, self_test,
     },
     requirements::{Applied, Rejected},
-    settings::{AuditTarget, Confine, Listen, Permissions, Place, Settings, Socks},
+    settings::{
+        AuditTarget, Confine, Listen, ParentUrl, ParentUrlError, Permissions, Place, Settings,
+        Socks,
+    },
     source::{LocateError, PolicySource, ReadError, Snapshot},
-    upstream::Pool,
+    upstream::{Parent, Pool},
 };
 
 /// What a proxy needs from outside: its policy, its socket, its audit, its resolver.
@@ -42,7 +46,10 @@ pub struct Opened {
     source: Arc<PolicySource>,
     snapshot: Snapshot,
     applied: Applied,
+    parent: Option<ParentFound>,
     listeners: Listeners,
+    /// They are in another network: nothing that is dialled from here arrives there.
+    is_elsewhere: bool,
     /// For the self-test.
     bound_within: Bound,
     own: Vec<(IpAddr, IpNet)>,
@@ -79,6 +86,25 @@ pub enum StartError {
         address: SocketAddr,
         /// What forbids it, and the cure.
         why: &'static str,
+    },
+    /// A parent proxy was asked for, and the policy forbids one.
+    #[error(
+        "the parent proxy {0} may not be used: the policy forbids one (allow_upstream_proxy = false)"
+    )]
+    ParentForbidden(ParentUrl),
+    /// The parent proxy would be this one.
+    #[error("the parent proxy {0} is this proxy itself")]
+    ParentIsSelf(ParentUrl),
+    /// A variable that names the parent proxy is no URL of one.
+    #[error(
+        "{variable} names no parent proxy: {error}; the policy takes one from there \
+         (allow_upstream_proxy = true)"
+    )]
+    ParentUrl {
+        /// Which variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        error: ParentUrlError,
     },
     /// The policy cannot be read.
     #[error(transparent)]
@@ -120,6 +146,7 @@ impl Opened {
         if settings.mode == Mode::Observe && settings.audit == AuditTarget::Off {
             tracing::warn!("observed requests are not recorded: the audit is off");
         }
+        let parent = ParentFound::look(&settings.parent, applied.ruleset.allow_upstream_proxy)?;
         let listeners = listeners(&settings, &applied.ruleset)?;
         let bound_within = Bound::on_loopback()?;
         let own = own_networks()?;
@@ -131,7 +158,9 @@ impl Opened {
             source,
             snapshot,
             applied,
+            parent,
             listeners,
+            is_elsewhere: false,
             bound_within,
             own,
             resolver,
@@ -143,15 +172,16 @@ impl Opened {
         })
     }
 
-    /// Accepts on a socket that somebody else listens on already, in place of its own.
+    /// Accepts on a socket that somebody else listens on already, in another network, in place of its
+    /// own.
     ///
     /// # Errors
     ///
     /// It is no socket that can be accepted on.
     pub fn accept_on(self, listener: TcpListener) -> Result<Self, StartError> {
-        let listeners =
-            Listeners { http: Endpoint::Tcp(Bound::adopt(listener)?), ..self.listeners };
-        Ok(Self { listeners, ..self })
+        let http = Endpoint::Tcp(Bound::adopt(listener)?);
+        let listeners = Listeners { http, socks: None, transparent: Vec::new() };
+        Ok(Self { listeners, is_elsewhere: true, ..self })
     }
 
     /// Serves connections that were meant for other hosts too, and arrive there.
@@ -245,7 +275,7 @@ impl Opened {
     ///
     /// Dropping the future leaves tasks behind that end with the runtime.
     pub async fn start(self, threads: NonZero<usize>) -> Result<App, StartError> {
-        let summary = summary(&self.source, &self.applied);
+        let mut summary = summary(&self.source, &self.applied);
         let Applied { ruleset, warnings, .. } = self.applied;
         let settings = self.settings;
         let Listeners { http, socks, transparent } = &self.listeners;
@@ -257,15 +287,24 @@ impl Opened {
             .clone()
             .unwrap_or_else(|| default_clients(&self.listeners, &self.own));
         let egress = Egress {
-            listeners: [Some(&place), socks_place.as_ref()]
-                .into_iter()
-                .flatten()
-                .chain(&transparent)
-                .filter_map(Place::address)
-                .collect(),
+            listeners: match self.is_elsewhere {
+                true => Vec::new(),
+                false => [Some(&place), socks_place.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .chain(&transparent)
+                    .filter_map(Place::address)
+                    .collect(),
+            },
             own_addresses: self.own.iter().map(|(address, _)| *address).collect(),
             ..settings.egress()
         };
+        if let Some(found) = &self.parent {
+            if found.is_among(&egress) {
+                return Err(StartError::ParentIsSelf(found.url.clone()));
+            }
+            summary.push_str(&format!("; {found}"));
+        }
         let (audit, audit_end) = Audit::start(
             self.audit,
             self.refusals,
@@ -283,6 +322,10 @@ impl Opened {
         let context = Arc::new(Context {
             policy,
             resolver: self.resolver,
+            parent: self.parent.as_ref().map(|found| {
+                let settings = settings.parent;
+                Parent::new(found.url.clone(), settings.except, settings.ask)
+            }),
             pool: Pool::new(
                 limits.idle_per_origin,
                 limits.idle_origins,
@@ -322,6 +365,7 @@ impl Opened {
             egress,
             source: self.source,
             snapshot: self.snapshot,
+            parent: self.parent,
             summary,
             lowered: self.lowered,
             warnings,

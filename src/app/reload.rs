@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::random_seed;
+use super::{parent::ParentFound, random_seed};
 use crate::{
     observe::Counters,
     policy::{Egress, LineIndex, List, Policy, Problem, Source},
@@ -17,6 +17,8 @@ pub(super) struct Reloader {
     pub(super) source: Arc<PolicySource>,
     pub(super) policies: watch::Sender<Arc<Policy>>,
     pub(super) egress: Egress,
+    /// What everything leaves through, if there is one. It was chosen under the first policy.
+    pub(super) parent: Option<ParentFound>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -40,7 +42,7 @@ impl Reloader {
                      would apply",
                     file.path()
                 );
-                nothing_goes_out(&file)
+                nothing_goes_out(&file, "came late")
             }
             Err(error) if error.is_forbidden() => {
                 return self.keep_old(&format!(
@@ -53,8 +55,18 @@ impl Reloader {
         let egress = self.egress.clone();
         let generation = self.policies.borrow().generation() + 1;
         let source = Arc::clone(&self.source);
+        let parent = self.parent.clone();
         let compiled = tokio::task::spawn_blocking(move || {
-            let applied = apply(&snapshot)?;
+            let mut applied = apply(&snapshot)?;
+            if parent.is_some_and(|parent| !parent.is_permitted(&applied.ruleset)) {
+                let file = &snapshot.chosen.source;
+                tracing::error!(
+                    "{} no longer lets anything leave through the parent proxy: everything is \
+                     refused until it does, or exeat is restarted without one",
+                    file.path()
+                );
+                applied = apply(&nothing_goes_out(file, "forbids the parent proxy"))?;
+            }
             let summary = summary(&source, &applied);
             warn(&source, &snapshot, &applied);
             Ok((Policy::new(applied.ruleset, egress, generation), summary))
@@ -87,10 +99,10 @@ impl Reloader {
     }
 }
 
-/// In place of documents with denies that cannot be known. Clients see the name of the file, and
-/// with it what to do.
-fn nothing_goes_out(file: &Source) -> Snapshot {
-    let source = Source::file(format!("{}, which came late: restart exeat", file.path()));
+/// In place of documents with denies that cannot be known, or that what is running does not follow.
+/// Clients see the name of the file, and with it what to do.
+fn nothing_goes_out(file: &Source, why: &str) -> Snapshot {
+    let source = Source::file(format!("{}, which {why}: restart exeat", file.path()));
     let bytes = b"[experimental_network]\nenabled = false\n".to_vec();
     Snapshot { chosen: Text { bytes, source: Arc::new(source) }, system: None }
 }

@@ -13,6 +13,7 @@ mod health;
 mod import;
 #[cfg(target_os = "linux")]
 mod inside;
+mod parent;
 mod place;
 mod policy;
 mod preset;

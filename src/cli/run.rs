@@ -17,6 +17,7 @@ use tokio::{runtime::Builder, sync::oneshot};
 
 use super::{
     Exit, complain,
+    parent::ParentArgs,
     policy::{PolicyArgs, show},
     say,
     serve::cannot_start,
@@ -40,6 +41,8 @@ pub(super) struct Run {
     policy: PolicyArgs,
     #[command(flatten)]
     settings: SettingsArgs,
+    #[command(flatten)]
+    parent: ParentArgs,
     /// Where audit records go: stdout, stderr, off or a file [default: off, whatever else says so]
     #[arg(long, value_name = "TARGET")]
     audit: Option<String>,
@@ -75,6 +78,9 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// How long what still blocks at the end may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What names a proxy to ours.
+const PARENT: &str = "EXEAT_PARENT";
+
 /// As shells have it: the program is there and cannot be run, or is not there.
 const CANNOT_EXECUTE: u8 = 126;
 const NOT_FOUND: u8 = 127;
@@ -89,6 +95,10 @@ impl Run {
             Ok(file) => file,
             Err(exit) => return exit.into(),
         };
+        let parent = match self.parent.read() {
+            Ok(parent) => parent,
+            Err(exit) => return exit.into(),
+        };
         let Self { policy, audit, jail, publish, command, .. } = self;
         let flags = Flags {
             requirements: policy.requirements,
@@ -98,6 +108,7 @@ impl Run {
             socks: Some(Socks::Off),
             audit: Some(audit.unwrap_or_else(|| "off".into())),
             drain: Some(DRAIN),
+            parent,
             ..Flags::default()
         };
         let mut settings = Settings::resolve(flags, environment, file);
@@ -315,7 +326,12 @@ fn told(proxy: SocketAddr, loopback: Loopback) -> io::Result<Vec<Variable>> {
     let exeat = std::env::current_exe()?;
     let port = Port::new(proxy.port()).ok_or(io::ErrorKind::AddrNotAvailable)?;
     let proxy = Authority { host: Host::from(proxy.ip()), port };
-    Ok(variables(&proxy, &exeat, loopback, |name| std::env::var_os(name)))
+    let mut told = variables(&proxy, &exeat, loopback, |name| std::env::var_os(name));
+    // Not its business, and there may be a password in it. Empty is unset.
+    if std::env::var_os(PARENT).is_some() {
+        told.push((PARENT.to_owned(), OsString::new()));
+    }
+    Ok(told)
 }
 
 fn port(text: &str) -> Result<Port, String> {

@@ -7,6 +7,7 @@ use tokio::{runtime::Builder, sync::Notify};
 
 use super::{
     Exit, complain,
+    parent::ParentArgs,
     policy::{PolicyArgs, show, show_rejected},
     say,
     settings::SettingsArgs,
@@ -28,6 +29,8 @@ pub(super) struct Serve {
     policy: PolicyArgs,
     #[command(flatten)]
     settings: SettingsArgs,
+    #[command(flatten)]
+    parent: ParentArgs,
     /// Where to listen: an address and a port, 0 for a free one, or `unix:` and a path [default:
     /// `$EXEAT_LISTEN`, then 127.0.0.1 and the policy's `http_port`, or 3128]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -79,7 +82,12 @@ impl Serve {
             Ok(file) => file,
             Err(exit) => return exit,
         };
-        let settings = Settings::resolve(self.into_flags(), environment, file);
+        let parent = match self.parent.read() {
+            Ok(parent) => parent,
+            Err(exit) => return exit,
+        };
+        let flags = Flags { parent, ..self.into_flags() };
+        let settings = Settings::resolve(flags, environment, file);
         let opened = match Opened::new(settings, Path::new(SYSTEM_FILE)) {
             Ok(opened) => opened,
             Err(error) => return cannot_start(&error),
@@ -118,6 +126,7 @@ impl Serve {
                 ModeArg::Observe => Mode::Observe,
             },
             drain: self.drain,
+            parent: None,
             insecure_policy_permissions: self.insecure_policy_permissions,
             no_confine: self.no_confine,
         }
@@ -172,9 +181,12 @@ async fn serve(opened: Opened, threads: NonZero<usize>) -> Exit {
 pub(super) fn cannot_start(error: &StartError) -> Exit {
     match error {
         StartError::Rejected(rejected) => show_rejected(rejected),
-        StartError::Locate(_) | StartError::NotLoopback { .. } | StartError::Read(_) => {
-            complain(error, Exit::Config)
-        }
+        StartError::Locate(_)
+        | StartError::NotLoopback { .. }
+        | StartError::ParentForbidden(_)
+        | StartError::ParentIsSelf(_)
+        | StartError::ParentUrl { .. }
+        | StartError::Read(_) => complain(error, Exit::Config),
         StartError::Audit(_)
         | StartError::Dns(_)
         | StartError::Interfaces(_)

@@ -14,6 +14,8 @@ pub struct Signals {
     terminate: Source,
     user1: Source,
     user2: Source,
+    /// None where it may be ignored (nohup): the child is to inherit that, and a handler would undo it.
+    hangup: Option<Source>,
 }
 
 #[cfg(unix)]
@@ -33,8 +35,23 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
+            hangup: match may_ignore_hangups() {
+                true => None,
+                false => Some(signal(SignalKind::hangup())?),
+            },
         })
     }
+}
+
+/// Whether this process was started such that hang-ups do not end it. There is no way to ask but
+/// Linux's without unsafe code.
+#[cfg(unix)]
+fn may_ignore_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The first bit is the first signal, SIGHUP.
+    ignored.is_none_or(|mask| mask & 1 == 1)
 }
 
 /// Waits for the child's end, and passes on what this process is sent.
@@ -49,8 +66,10 @@ impl Signals {
 pub async fn wait(mut child: Child, mut signals: Signals) -> io::Result<ExitStatus> {
     use rustix::process::{Pid, Signal, kill_process};
 
-    // After the child: it inherits that hang-ups are ignored (nohup), but no handler.
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut hangup = match signals.hangup {
+        Some(hangup) => hangup,
+        None => signal(SignalKind::hangup())?,
+    };
     loop {
         let (number, is_by_key) = tokio::select! {
             status = child.wait() => return status,

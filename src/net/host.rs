@@ -5,6 +5,7 @@
 //! host at all.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, Ipv6Addr},
 };
@@ -65,9 +66,15 @@ impl Host {
     /// The text without brackets: what patterns are matched against and what logs carry.
     #[must_use]
     pub fn to_bare_string(&self) -> String {
+        self.bare().into_owned()
+    }
+
+    /// As [`to_bare_string`](Self::to_bare_string), copied only if it must be made.
+    #[must_use]
+    pub fn bare(&self) -> Cow<'_, str> {
         match self {
-            Self::Ip(address) => address.to_string(),
-            Self::Name(name) => name.as_str().to_owned(),
+            Self::Ip(address) => Cow::Owned(address.to_string()),
+            Self::Name(name) => Cow::Borrowed(name.as_str()),
         }
     }
 }

@@ -15,6 +15,6 @@ pub use audit::{Audit, AuditEnd, AuditError, AuditOutput};
 pub use counters::{Counter, Counters, LimitCounters, TimeoutCounters};
 pub use demand::Demand;
 pub use log::{LogError, start_log};
-pub use record::{Destination, Ending, Inside, Peer, Protocol, Record, Refused, Subject};
+pub use record::{Caller, Destination, Ending, Inside, Protocol, Record, Refused, Subject};
 pub use refusals::Refusals;
 pub use trail::Trail;

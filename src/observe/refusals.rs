@@ -107,6 +107,7 @@ fn why_ended(ending: Ending, inside: Option<&Inside>) -> Option<String> {
         | Ending::IdleTimeout
         | Ending::LimitReached
         | Ending::OriginFailed
+        | Ending::ParentFailed
         | Ending::ResponseTimeout
         | Ending::Shutdown => None,
     }

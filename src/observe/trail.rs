@@ -4,7 +4,6 @@
 //! cancelled request leaves its lines too.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU16, AtomicU64, Ordering},
@@ -16,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Audit, Ending, Inside, Record, Refused, Subject};
-use crate::policy::{Denial, Leave};
+use crate::policy::{Denial, Leave, Peer};
 
 /// What has been said so far about one request.
 #[derive(Debug)]
@@ -27,7 +26,8 @@ pub struct Trail {
     subject: Arc<Subject>,
     begun: Instant,
     stage: Stage,
-    peer: Option<SocketAddr>,
+    peer: Option<Peer>,
+    parent_status: Option<u16>,
     /// Zero until there is one.
     status: AtomicU16,
     /// Both directions are counted at once.
@@ -57,6 +57,7 @@ impl Trail {
             begun: Instant::now(),
             stage: Stage::Asked(leave),
             peer: None,
+            parent_status: None,
             status: AtomicU16::new(0),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -99,9 +100,15 @@ impl Trail {
         }
     }
 
-    /// Notes the address that answered.
-    pub fn reached(&mut self, peer: SocketAddr) {
+    /// Notes where its connection leads.
+    pub fn reached(&mut self, peer: Peer) {
         self.peer = Some(peer);
+    }
+
+    /// Notes that a parent proxy was reached, which said no.
+    pub fn refused_by_parent(&mut self, peer: Option<Peer>, status: u16) {
+        self.peer = peer;
+        self.parent_status = Some(status);
     }
 
     /// Notes the status of the origin's answer.
@@ -132,6 +139,7 @@ impl Trail {
             leave,
             ending,
             peer: self.peer,
+            parent_status: self.parent_status,
             status: Some(*self.status.get_mut()).filter(|status| *status != 0),
             sent: *self.sent.get_mut(),
             received: *self.received.get_mut(),

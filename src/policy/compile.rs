@@ -88,6 +88,7 @@ pub(super) fn compile(
         enabled: network.enabled.unwrap_or(true),
         allow_local_binding: network.allow_local_binding,
         allow_non_loopback_proxy: network.allow_non_loopback_proxy,
+        allow_upstream_proxy: network.allow_upstream_proxy,
         http_port: network.http_port,
         socks_port: network.socks_port,
         sockets: network.sockets.clone(),

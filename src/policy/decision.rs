@@ -1,8 +1,8 @@
 //! What a decision is: a permit, or a denial with its reason.
 //!
-//! A [`Permit`] is the proof that a request may leave, and a [`VettedAddress`] that an address may
-//! be dialled for it. Both have private fields: only this module's parent can make one, so no
-//! socket can be opened without having asked.
+//! A [`Permit`] is the proof that a request may leave, a [`VettedAddress`] that an address may be
+//! dialled for it, an [`Entrusted`] that another proxy may be asked for it. All have private fields:
+//! only this module's parent can make one, so no socket can be opened without having asked.
 
 use std::net::SocketAddr;
 
@@ -40,6 +40,10 @@ pub(super) enum Exemption {
 /// An address that may be dialled for a permit, and its port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VettedAddress(SocketAddr);
+
+/// A destination that a parent proxy may be asked for by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entrusted(Authority);
 
 /// A refusal by policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +122,18 @@ impl VettedAddress {
     #[must_use]
     pub fn socket_addr(self) -> SocketAddr {
         self.0
+    }
+}
+
+impl Entrusted {
+    pub(super) fn new(authority: Authority) -> Self {
+        Self(authority)
+    }
+
+    /// What to ask for.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.0
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Denial, Egress, List, Mode, Permit, Reason, Rule, RuleId, Ruleset, SocketPath, SocketPermit,
-    VettedAddress,
+    Denial, Egress, Entrusted, List, Mode, Permit, Reason, Rule, RuleId, Ruleset, SocketPath,
+    SocketPermit, VettedAddress,
     addresses::Addresses,
     candidate::Candidate,
     decision::Exemption,
@@ -128,6 +128,31 @@ impl Policy {
             true => self.ruleset.sockets.decide(socket, leads_to),
             false => Err(Denial::built_in(Reason::ProxyDisabled)),
         }
+    }
+
+    /// Judges whether another proxy may be asked for a permit's host, which is then not looked up
+    /// here: an address is vetted, a name is not known to be anything but a name.
+    ///
+    /// # Errors
+    ///
+    /// The denial of the address; or the host means this machine, and would mean the other one there.
+    pub fn entrust(&self, permit: &Permit) -> Result<Entrusted, Denial> {
+        match &permit.authority().host {
+            Host::Ip(address) => {
+                self.vet(permit, *address)?;
+            }
+            Host::Name(name) if name.is_localhost() => {
+                return Err(Denial::built_in(Reason::NotAllowedLocal));
+            }
+            Host::Name(_) => {}
+        }
+        Ok(Entrusted::new(permit.authority().clone()))
+    }
+
+    /// Whether a connection to that address would arrive at this proxy.
+    #[must_use]
+    pub fn is_own_listener(&self, address: SocketAddr) -> bool {
+        self.egress.is_own_listener(address)
     }
 
     /// The rule behind an id of this policy.
@@ -447,6 +472,23 @@ mod tests {
         assert_eq!(vet(&on, "corp.test:80", "192.168.0.1"), "allow");
         assert_eq!(vet(&on, "corp.test:80", "169.254.169.254"), "not_allowed_local");
         assert_eq!(vet(&on, "corp.test:3128", "127.0.0.1"), "not_allowed_local");
+    }
+
+    #[test]
+    fn what_is_entrusted_to_another_proxy() {
+        let policy = policy(
+            "allowed_domains = [\"*\", \"localhost\", \"10.0.0.1\"]\ndenied_domains = [\"8.8.*\"]",
+            Egress::default(),
+        );
+        let entrust = |target: &str| {
+            let authority = Authority::parse_connect(target.as_bytes()).unwrap();
+            let permit = policy.decide(&authority).unwrap();
+            policy.entrust(&permit).map(|entrusted| entrusted.authority().to_string())
+        };
+        assert_eq!(entrust("a.test:443").unwrap(), "a.test:443");
+        assert_eq!(entrust("1.1.1.1:443").unwrap(), "1.1.1.1:443");
+        assert_eq!(entrust("10.0.0.1:443").unwrap(), "10.0.0.1:443");
+        assert_eq!(entrust("localhost:443").unwrap_err().reason, Reason::NotAllowedLocal);
     }
 
     #[test]

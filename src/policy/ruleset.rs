@@ -19,6 +19,8 @@ pub struct Ruleset {
     pub allow_local_binding: Option<bool>,
     /// `dangerously_allow_non_loopback_proxy`, as written.
     pub allow_non_loopback_proxy: Option<bool>,
+    /// `allow_upstream_proxy`, as written.
+    pub allow_upstream_proxy: Option<bool>,
     /// `http_port`.
     pub http_port: Option<Port>,
     /// `socks_port`.

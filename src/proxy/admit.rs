@@ -20,8 +20,9 @@ use crate::{
     http1::Fields,
     net::{Authority, Host, Port},
     observe::{Destination, Ending, Protocol, Refused, Subject, Trail},
-    policy::{Denial, Permit, Policy},
-    upstream::{self, Candidates, DialError, VetError},
+    policy::{Denial, Peer, Permit, Policy},
+    settings::Ask,
+    upstream::{self, Candidates, DialError, Errand, Failed, Parent, ParentError, VetError},
 };
 
 /// A request that the policy lets through, so far.
@@ -107,7 +108,7 @@ fn subject(
 ) -> Subject {
     Subject {
         id: client.context().next_request(),
-        client: client.peer(),
+        client: client.caller(),
         protocol,
         method: method.clone(),
         destination: Destination::Host(authority.clone()),
@@ -116,7 +117,7 @@ fn subject(
 }
 
 impl Admission {
-    /// Connects to a vetted address of the origin.
+    /// Connects to a vetted address of the origin, or to it through the parent proxy.
     ///
     /// # Errors
     ///
@@ -125,29 +126,45 @@ impl Admission {
     /// # Cancel safety
     ///
     /// Dropping the future abandons the lookup and every attempt.
-    pub(super) async fn reach(
-        &mut self,
-        client: &Client,
-    ) -> Result<(TcpStream, SocketAddr), Refusal> {
+    pub(super) async fn reach(&mut self, client: &Client) -> Result<(TcpStream, Peer), Refusal> {
         let context = client.context();
-        let candidates = match self.look_up(context).await? {
-            Ok(candidates) => candidates,
-            Err(VetError::Denied(denial)) => return Err(self.deny(denial)),
-            Err(VetError::Dns(error)) => {
-                self.trail.end(Ending::DnsFailed);
-                return Err(Refusal::Dns(self.permit.authority().clone(), error));
+        let authority = self.permit.authority();
+        let by =
+            context.parent.as_ref().and_then(|parent| Some((parent, parent.ask_for(authority)?)));
+        let Some((parent, ask)) = by else {
+            let candidates = self.vetted(context).await?;
+            return self.dial(candidates, context).await;
+        };
+        let errand = match ask {
+            Ask::Name => match self.policy.entrust(&self.permit) {
+                Ok(entrusted) => Errand::Name(entrusted),
+                Err(denial) => return Err(self.deny(denial)),
+            },
+            Ask::Address => {
+                let candidates = self.vetted(context).await?;
+                if candidates.are_here() {
+                    return self.dial(candidates, context).await;
+                }
+                Errand::Addresses(candidates.vetted().to_vec())
             }
         };
+        // Boxed: what few need must not make every request larger.
+        Box::pin(self.reach_by(parent, errand, context)).await
+    }
+
+    /// Connects to one of the addresses.
+    async fn dial(
+        &mut self,
+        candidates: Candidates,
+        context: &Context,
+    ) -> Result<(TcpStream, Peer), Refusal> {
         self.trail.allowed();
         let Some(_place) = context.places.dials.take() else { return Err(self.over(Limit::Dials)) };
         match upstream::dial(&self.permit, candidates, context.timeouts.connect).await {
-            Ok((stream, peer)) => {
+            Ok((stream, address)) => {
+                let peer = Peer::Origin(address);
                 self.trail.reached(peer);
-                self.own = context
-                    .own_connections
-                    .as_ref()
-                    .and_then(|own| own.note(&stream))
-                    .map(Box::new);
+                self.own = own(&stream, context);
                 Ok((stream, peer))
             }
             Err(error) => {
@@ -158,6 +175,58 @@ impl Admission {
                     }
                 });
                 Err(Refusal::Dial(self.permit.authority().clone(), error))
+            }
+        }
+    }
+
+    /// Has the parent proxy connect.
+    async fn reach_by(
+        &mut self,
+        parent: &Parent,
+        errand: Errand,
+        context: &Context,
+    ) -> Result<(TcpStream, Peer), Refusal> {
+        self.trail.allowed();
+        let Some(_place) = context.places.dials.take() else { return Err(self.over(Limit::Dials)) };
+        let Self { policy, permit, own: noted, .. } = self;
+        let Context { resolver, timeouts, .. } = context;
+        let connected = |stream: &TcpStream| {
+            // The last one is closed, and this one may have its port.
+            *noted = None;
+            *noted = own(stream, context);
+        };
+        let opening = parent.open(permit, &errand, policy, resolver, timeouts.connect, connected);
+        match opening.await {
+            Ok((stream, peer)) => {
+                self.trail.reached(peer);
+                Ok((stream, peer))
+            }
+            Err(Failed { error, peer }) => {
+                if let ParentError::Refused(status) = error {
+                    self.trail.refused_by_parent(peer, status);
+                }
+                self.trail.end(match error {
+                    ParentError::Dial(DialError::NoSocket) => Ending::LimitReached,
+                    ParentError::Dial(_)
+                    | ParentError::Dns(_)
+                    | ParentError::Loop
+                    | ParentError::Protocol
+                    | ParentError::Refused(_)
+                    | ParentError::Timeout => Ending::ParentFailed,
+                });
+                Err(Refusal::Parent(self.permit.authority().clone(), error))
+            }
+        }
+    }
+
+    /// The addresses of the host, every one vetted.
+    async fn vetted(&mut self, context: &Context) -> Result<Candidates, Refusal> {
+        match self.look_up(context).await? {
+            Ok(candidates) => Ok(candidates),
+            Err(VetError::Denied(denial)) => Err(self.deny(denial)),
+            Err(VetError::Dns(error)) => {
+                self.trail.end(Ending::DnsFailed);
+                Err(Refusal::Dns(self.permit.authority().clone(), error))
             }
         }
     }
@@ -205,6 +274,11 @@ impl Admission {
         let authority = self.permit.authority().clone();
         Refusal::Denied { authority, denial, policy: Arc::clone(&self.policy) }
     }
+}
+
+/// Takes in a connection that was dialled, if it could come back here.
+fn own(stream: &TcpStream, context: &Context) -> Option<Box<Own>> {
+    context.own_connections.as_ref()?.note(stream).map(Box::new)
 }
 
 /// Whether a request has a `Host`. Without a port it means `default`.

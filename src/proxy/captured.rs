@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     net::Authority,
-    observe::{Peer, Protocol},
+    observe::{Caller, Protocol},
 };
 
 /// What an address stands for, if for anything.
@@ -56,7 +56,8 @@ impl Captured {
                 why.count(&context.counters);
                 reset(&stream);
             };
-            let take = |stream, peer: Peer| match take(stream, peer, &destinations, &context) {
+            let take = |stream, caller: Caller| match take(stream, caller, &destinations, &context)
+            {
                 Ok(()) => {}
                 Err((stream, why)) => turn_away(stream, why),
             };
@@ -68,24 +69,24 @@ impl Captured {
 /// Serves a connection, if there is a place for it; one that was meant for nobody is reset.
 fn take(
     stream: TcpStream,
-    peer: Peer,
+    caller: Caller,
     destinations: &Destinations,
     context: &Arc<Context>,
 ) -> Result<(), (TcpStream, NoPlace)> {
     // It takes the address it connects to for its own: that says nothing about the client.
-    let port = peer.port().unwrap_or_default();
-    let peer = Peer::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let port = caller.port().unwrap_or_default();
+    let caller = Caller::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let wanted = SockRef::from(&stream).original_dst_v4().ok().and_then(|it| it.as_socket());
     let Some(authority) = wanted.and_then(|wanted| destinations(wanted)) else {
         reset(&stream);
         return Ok(());
     };
-    let (seat, place) = match seat(peer, context) {
+    let (seat, place) = match seat(caller, context) {
         Ok(places) => places,
         Err(why) => return Err((stream, why)),
     };
     let load = Load::default();
-    let client = Arc::new(Client::new(Arc::clone(context), peer, place, seat, load, None));
+    let client = Arc::new(Client::new(Arc::clone(context), caller, place, seat, load, None));
     context.tasks.spawn(async move {
         match open_listed(&client, Protocol::Captured, authority).await {
             Ok((tunnel, origin)) => {

@@ -9,14 +9,14 @@ use super::{
     self_test::Probe,
 };
 use crate::{
-    observe::{Audit, Peer},
+    observe::{Audit, Caller},
     policy::Policy,
 };
 
 /// Who is at the other end. Lives as long as the connection, or the tunnel it became.
 pub(super) struct Client {
     context: Arc<Context>,
-    peer: Peer,
+    caller: Caller,
     /// Given back when the last tunnel or request is gone.
     _place: Place,
     _seat: Seat,
@@ -28,21 +28,21 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(
         context: Arc<Context>,
-        peer: Peer,
+        caller: Caller,
         place: Place,
         seat: Seat,
         load: Load,
         probe: Option<Probe>,
     ) -> Self {
-        Self { context, peer, _place: place, _seat: seat, _load: load, probe }
+        Self { context, caller, _place: place, _seat: seat, _load: load, probe }
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {
         &self.context
     }
 
-    pub(super) fn peer(&self) -> Peer {
-        self.peer
+    pub(super) fn caller(&self) -> Caller {
+        self.caller
     }
 
     /// Where its requests are recorded.
@@ -54,7 +54,7 @@ impl Client {
     /// beyond loopback leaves only loopback. Whom the mode of a unix socket lets in may, and so may
     /// the self-test.
     pub(super) fn is_listed(&self, policy: &Policy) -> bool {
-        let Peer::Ip(address) = self.peer else { return true };
+        let Caller::Ip(address) = self.caller else { return true };
         let address = address.ip().to_canonical();
         let loopback_only = policy.ruleset().allow_non_loopback_proxy == Some(false);
         let listed = (address.is_loopback() || !loopback_only)
@@ -65,6 +65,6 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Client").field("caller", &self.caller).finish_non_exhaustive()
     }
 }

@@ -56,7 +56,7 @@ pub(super) async fn open_listed(
     };
     if !client.is_listed(&policy) {
         refused("client_not_listed");
-        return Err(Refusal::ClientNotListed(client.peer()));
+        return Err(Refusal::ClientNotListed(client.caller()));
     }
     let Some(_request) = context.places.requests.take() else {
         refused("limit_reached");

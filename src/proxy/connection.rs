@@ -105,12 +105,11 @@ async fn converse(client: &Arc<Client>, mut inbound: Inbound) -> Option<(Tunnel,
             bound: &mut bound,
             waits: &mut waits,
         };
-        let may_persist = match head.framing {
-            Framing::Chunked | Framing::Length(_) => !context.drain.is_cancelled(),
+        let persists = match head.framing {
+            Framing::Chunked | Framing::Length(_) => fields::persists(&head.fields, head.version),
             // What comes after it is not read as HTTP.
             Framing::Switching(_) => false,
         };
-        let persists = may_persist && fields::persists(&head.fields, head.version);
         let manners = Manners { version: head.version, persists };
         let (reply, persists) = match answer(road, &head, manners).await {
             Ok(After::Next) => continue,
@@ -130,6 +129,7 @@ async fn converse(client: &Arc<Client>, mut inbound: Inbound) -> Option<(Tunnel,
                 (refusal.reply(), persists && !ends)
             }
         };
+        let persists = persists && !context.drain.is_cancelled();
         let manners = Manners { persists, ..manners };
         let to = Recipient { manners, wants_no_body: head.method == Method::HEAD };
         if !inbound.say(reply.bytes(to, Some(SystemTime::now()))).await {
@@ -179,7 +179,7 @@ async fn answer(
     let policy = client.context().policy();
     if !client.is_listed(&policy) {
         record_refusal(client, head, policy, "client_not_listed");
-        return Err(Refusal::ClientNotListed(client.peer()));
+        return Err(Refusal::ClientNotListed(client.caller()));
     }
     if head.method == Method::TRACE {
         record_refusal(client, head, policy, "method_not_allowed");

@@ -21,7 +21,7 @@ use crate::{
     observe::{Audit, Counters},
     policy::Policy,
     settings::{Limits, Timeouts, Tls},
-    upstream::Pool,
+    upstream::{Parent, Pool},
 };
 
 /// The parts a proxy is made of, put together in `app`.
@@ -30,6 +30,8 @@ pub struct Context {
     pub policy: watch::Receiver<Arc<Policy>>,
     /// Names to addresses.
     pub resolver: Resolver,
+    /// Through which everything leaves.
+    pub parent: Option<Parent>,
     /// Idle connections to origins.
     pub pool: Pool,
     /// Where decisions are recorded.

@@ -3,7 +3,7 @@
 //! From here on both are the same. A connected stream socket is read, written, watched, spliced, shut
 //! down and closed alike whatever its family, so that a client at a unix socket is carried as a
 //! `TcpStream` too. Only its addresses and TCP's options would fail, and nobody asks for those: who
-//! it is says [`Peer`].
+//! it is says [`Caller`].
 
 use std::io;
 #[cfg(unix)]
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::listener::{BACKLOG, Bound, ListenError};
 #[cfg(unix)]
 use super::socket_file::SocketFile;
-use crate::{observe::Peer, settings::Place};
+use crate::{observe::Caller, settings::Place};
 
 /// A listening socket that nobody accepts on yet. Needs no runtime.
 #[derive(Debug)]
@@ -108,17 +108,17 @@ impl Listener {
     /// # Cancel safety
     ///
     /// Dropping the future loses no connection.
-    pub(super) async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, Caller)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                Ok((stream, Peer::Ip(address)))
+                Ok((stream, Caller::Ip(address)))
             }
             #[cfg(unix)]
             Self::Unix(listener, _) => {
                 let stream = listener.accept().await?.0.into_std()?;
                 let stream = std::net::TcpStream::from(OwnedFd::from(stream));
-                Ok((TcpStream::from_std(stream)?, Peer::Unix))
+                Ok((TcpStream::from_std(stream)?, Caller::Unix))
             }
         }
     }

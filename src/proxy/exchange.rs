@@ -5,7 +5,6 @@
 //! and again elsewhere, is the business of `forward`.
 
 use std::{
-    convert::Infallible,
     future::{pending, poll_fn},
     pin::pin,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,11 +13,12 @@ use std::{
 };
 
 use bytes::Buf as _;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     fields,
     inbound::Left,
-    relay::{Broken, Coding, Event, From, To, relay},
+    relay::{Broken, Coding, Event, Receiver, Sender, relay},
     rewrite::{self, Manners, Onward, Outgoing},
     standstill::Standstill,
 };
@@ -51,6 +51,8 @@ pub(super) struct Exchange<'a> {
     pub(super) trail: &'a Trail,
     pub(super) progress: &'a Progress,
     pub(super) manners: Manners,
+    /// Once it is cancelled, no other request is taken.
+    pub(super) drain: &'a CancellationToken,
     /// From the request sent to the head of the answer.
     pub(super) deadline: Duration,
     pub(super) wait: &'a mut Standstill,
@@ -127,12 +129,13 @@ impl Exchange<'_> {
     /// None: neither connection can be used any more.
     pub(super) async fn run(
         self,
-        (from_client, to_client): (From<'_>, To<'_>),
-        (from_origin, to_origin): (From<'_>, To<'_>),
+        (from_client, to_client): (Sender<'_>, Receiver<'_>),
+        (from_origin, to_origin): (Sender<'_>, Receiver<'_>),
     ) -> Outcome {
-        let Self { outgoing, body, trail, progress, manners, deadline, wait } = self;
-        let up = send(from_client, to_origin, body, outgoing.asked, trail, progress);
-        let down = Answering { asked: outgoing.asked, trail, progress, manners, deadline, wait }
+        let Self { outgoing: Outgoing { asked, .. }, body, trail, progress, .. } = self;
+        let up = send(from_client, to_origin, body, *asked, trail, progress);
+        let Self { manners, drain, deadline, wait, .. } = self;
+        let down = Answering { asked: *asked, trail, progress, manners, drain, deadline, wait }
             .run(from_origin, to_client);
         let (mut up, mut down) = (pin!(up), pin!(down));
         // What has ended must not be asked again.
@@ -144,7 +147,7 @@ impl Exchange<'_> {
                 fault = Some(found);
             }
             match (down.as_mut().poll(cx), fault) {
-                (Poll::Ready(Ok(outcome)), _) => Poll::Ready(outcome),
+                (Poll::Ready(outcome), _) => Poll::Ready(outcome),
                 (_, Some(fault)) => Poll::Ready(Outcome::Client(fault)),
                 (Poll::Pending, None) => Poll::Pending,
             }
@@ -155,8 +158,8 @@ impl Exchange<'_> {
 
 /// Sends the request, then watches the client. Returns what it does wrong.
 async fn send(
-    mut from: From<'_>,
-    mut to: To<'_>,
+    mut from: Sender<'_>,
+    mut to: Receiver<'_>,
     body: &mut Framed,
     asked: Asked,
     trail: &Trail,
@@ -192,28 +195,29 @@ struct Answering<'a> {
     trail: &'a Trail,
     progress: &'a Progress,
     manners: Manners,
+    drain: &'a CancellationToken,
     deadline: Duration,
     wait: &'a mut Standstill,
 }
 
 impl Answering<'_> {
-    async fn run(mut self, mut from: From<'_>, mut to: To<'_>) -> Result<Outcome, Infallible> {
+    async fn run(mut self, mut from: Sender<'_>, mut to: Receiver<'_>) -> Outcome {
         let end = match self.head(&mut from).await {
             Ok(end) => end,
-            Err(outcome) => return Ok(outcome),
+            Err(outcome) => return outcome,
         };
-        let (mut body, mut answered) = match self.begin(end, &mut from, &mut to) {
+        let begun = self.begin(end, &mut from, &mut to);
+        from.inflow.held.advance(end);
+        let (mut body, mut answered) = match begun {
             Ok(Some(begun)) => begun,
             Ok(None) => {
-                from.inflow.held.advance(end);
-                return Ok(match to.flush().await {
+                return match to.flush().await {
                     Ok(()) => Outcome::Switched,
                     Err(_) => Outcome::Broken(Ending::ClientGone),
-                });
+                };
             }
-            Err(error) => return Ok(Outcome::Failed(error.into())),
+            Err(error) => return Outcome::Failed(error.into()),
         };
-        from.inflow.held.advance(end);
         self.progress.answering.store(true, Ordering::Relaxed);
         let note = |event| match event {
             Event::Awaited => {}
@@ -221,20 +225,20 @@ impl Answering<'_> {
         };
         match relay(&mut from, &mut to, &mut body, note).await {
             Ok(()) => {}
-            Err(Broken::Idle) => return Ok(Outcome::Broken(Ending::IdleTimeout)),
-            Err(Broken::Sender) => return Ok(Outcome::Broken(Ending::OriginFailed)),
-            Err(Broken::Receiver) => return Ok(Outcome::Broken(Ending::ClientGone)),
+            Err(Broken::Idle) => return Outcome::Broken(Ending::IdleTimeout),
+            Err(Broken::Sender) => return Outcome::Broken(Ending::OriginFailed),
+            Err(Broken::Receiver) => return Outcome::Broken(Ending::ClientGone),
         }
         // A request that goes on is cut off, and what comes after an answer is no other's.
         let is_sent = self.progress.is_sent();
         answered.origin_is_open &= is_sent && from.inflow.held.is_empty();
         answered.client_is_open &= is_sent;
-        Ok(Outcome::Answered(answered))
+        Outcome::Answered(answered)
     }
 
     /// Waits for the head of the final answer, and returns how long it is. The deadline counts from
     /// the last piece of the request that has moved.
-    async fn head(&mut self, from: &mut From<'_>) -> Result<usize, Outcome> {
+    async fn head(&mut self, from: &mut Sender<'_>) -> Result<usize, Outcome> {
         let Self { asked, progress, deadline, wait, .. } = self;
         let mut search = AnswerSearch::default();
         let failed = |failure| Poll::Ready(Err(Outcome::Failed(failure)));
@@ -283,8 +287,8 @@ impl Answering<'_> {
     fn begin(
         &self,
         end: usize,
-        from: &mut From<'_>,
-        to: &mut To<'_>,
+        from: &mut Sender<'_>,
+        to: &mut Receiver<'_>,
     ) -> Result<Option<(Framed, Answered)>, AnswerError> {
         let (head, rest) = from.inflow.held.split_at(end);
         let head = AnswerHead::read(head, self.asked)?;
@@ -299,7 +303,8 @@ impl Answering<'_> {
             Chunks::default().scan(rest)?;
         }
         self.trail.answered(head.status);
-        let persists = self.manners.persists && self.progress.is_sent();
+        let persists =
+            self.manners.persists && self.progress.is_sent() && !self.drain.is_cancelled();
         let (out, onward) = rewrite::answer(&head, Manners { persists, ..self.manners });
         to.out = out;
         to.coding = match onward {
@@ -315,7 +320,7 @@ impl Answering<'_> {
     }
 }
 
-impl std::convert::From<AnswerError> for Failure {
+impl From<AnswerError> for Failure {
     fn from(error: AnswerError) -> Self {
         match error {
             AnswerError::Malformed(Malformed::TooLarge | Malformed::TooManyFields) => {

@@ -13,13 +13,14 @@ use super::{
     admit::{Admission, admit, check_host, meant},
     client::Client,
     connection::After,
+    context::Context,
     exchange::{Answered, Exchange, Failure, Fault, Outcome, Progress},
     fields,
     inbound::Inbound,
     limit::Limit,
     places::Place,
     refusal::{ALLOWED_METHODS, BadRequest, OriginFailure, Refusal},
-    relay::{Coding, From, To},
+    relay::{Coding, Receiver, Sender},
     reply::Reply,
     rewrite::{self, Manners, Outgoing},
     standing::Standing,
@@ -179,7 +180,7 @@ pub(super) fn waits_for_leave(head: &RequestHead<'_>) -> Result<bool, BadRequest
 /// The answer to OPTIONS that was meant for this proxy. Nothing is dialled for it.
 fn options(admission: &mut Admission) -> Reply {
     let mut reply = Reply::ok(String::new());
-    reply.fields.push(("allow", ALLOWED_METHODS.to_owned()));
+    reply.fields.push(("allow", ALLOWED_METHODS.into()));
     admission.trail.answered(reply.status.as_u16());
     admission.trail.end(Ending::Complete);
     reply
@@ -265,7 +266,7 @@ impl Forwarding<'_> {
         progress: &Progress,
     ) -> Result<Outcome, Refusal> {
         let Self { road, admission, request } = self;
-        let timeouts = &road.client.context().timeouts;
+        let Context { timeouts, drain, .. } = &**road.client.context();
         let peer = Some(origin.peer());
         let (inflow, to_origin) = origin.split();
         let coding = match request.body {
@@ -274,8 +275,8 @@ impl Forwarding<'_> {
         };
         let head = request.outgoing.head.clone();
         let origin = (
-            From::new(inflow, &mut road.waits.body, timeouts.idle),
-            To::new(to_origin, head, coding, None),
+            Sender::new(inflow, &mut road.waits.body, timeouts.idle),
+            Receiver::new(to_origin, head, coding, None),
         );
         let mut standing = Standing::new(road.client, &admission.policy, road.policies);
         let exchange = Exchange {
@@ -284,6 +285,7 @@ impl Forwarding<'_> {
             trail: &admission.trail,
             progress,
             manners: request.manners,
+            drain,
             deadline: timeouts.response_head,
             wait: &mut road.waits.head,
         };
@@ -387,6 +389,6 @@ impl Forwarding<'_> {
 /// The origin connection kept for this client, if it fits and the policy still vets it.
 fn take_bound(bound: &mut Option<Origin>, policy: &Policy, permit: &Permit) -> Option<Origin> {
     let origin = bound.take_if(|origin| origin.authority() == permit.authority())?;
-    let vetted = policy.vet(permit, origin.peer().ip()).is_ok();
+    let vetted = policy.judge(permit, origin.peer()).is_ok();
     (vetted && origin.is_open()).then_some(origin)
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    relay::{Coding, From, To},
+    relay::{Coding, Receiver, Sender},
     standstill::Standstill,
 };
 use crate::{
@@ -160,11 +160,14 @@ impl Inbound {
     }
 
     /// Both directions: the body that comes, and the answer that goes, with what is written first.
-    pub(super) fn split(&mut self, out: Vec<u8>) -> (From<'_>, To<'_>) {
+    pub(super) fn split(&mut self, out: Vec<u8>) -> (Sender<'_>, Receiver<'_>) {
         let (from, to) = self.stream.split();
         let inflow = Inflow::new(from, &mut self.held);
         let stall = Some((&mut self.stall, self.idle));
-        (From::new(inflow, &mut self.body, self.idle), To::new(to, out, Coding::Plain, stall))
+        (
+            Sender::new(inflow, &mut self.body, self.idle),
+            Receiver::new(to, out, Coding::Plain, stall),
+        )
     }
 
     /// Writes something of our own; false if the client does not take it.
@@ -210,7 +213,7 @@ impl Inbound {
     }
 }
 
-impl From<'_> {
+impl Sender<'_> {
     /// Waits, once the body has been moved, for the client to go away or to send too much.
     ///
     /// # Cancel safety

@@ -38,7 +38,7 @@ impl Limit {
     }
 
     /// The body of the answer.
-    pub(super) fn body(self) -> serde_json::Value {
+    pub(super) fn body(self) -> String {
         let cure = match self.setting() {
             Some(key) => format!("raise `[limits] {key}` in exeat.toml"),
             None => "raise the limit of open files (ulimit -n, LimitNOFILE=)".to_owned(),
@@ -53,6 +53,7 @@ impl Limit {
                 self.what()
             ),
         })
+        .to_string()
     }
 
     /// Its key in `[limits]`; descriptors are limited by the system.

@@ -21,7 +21,7 @@ use super::{
     turn_away::{Farewell, NoPlace},
 };
 use crate::{
-    observe::Peer,
+    observe::Caller,
     settings::Place,
     upstream::{is_at_the_limit, tune},
 };
@@ -129,7 +129,7 @@ pub(super) async fn listen(
     crew: Arc<Crew>,
 ) {
     let farewell = Farewell::new(spoken);
-    let serve = |stream, peer| match admit(stream, peer, spoken, None, &context, &crew) {
+    let serve = |stream, caller| match admit(stream, caller, spoken, None, &context, &crew) {
         Ok(()) => {}
         Err((stream, why)) => farewell.say(stream, why, &context),
     };
@@ -142,7 +142,7 @@ pub(super) async fn listen(
 pub(super) async fn accept(
     listener: &Listener,
     context: &Context,
-    serve: impl Fn(TcpStream, Peer),
+    serve: impl Fn(TcpStream, Caller),
     last: impl Fn(TcpStream),
 ) {
     let mut spare = Spare::new(listener);
@@ -153,9 +153,9 @@ pub(super) async fn accept(
             () = context.drain.cancelled() => return,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((stream, caller)) => {
                 backoff.reset();
-                serve(stream, peer);
+                serve(stream, caller);
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -186,39 +186,39 @@ pub(super) async fn accept(
 /// Serves a connection, if there is a place for it. `probe`: it is the proxy's own.
 pub(super) fn admit(
     stream: TcpStream,
-    peer: Peer,
+    caller: Caller,
     spoken: Spoken,
     probe: Option<Probe>,
     context: &Arc<Context>,
     crew: &Crew,
 ) -> Result<(), (TcpStream, NoPlace)> {
-    let peer = match (peer, spoken) {
+    let caller = match (caller, spoken) {
         // It takes the address that it would reach its destination from; only this machine has it.
-        (Peer::Ip(address), Spoken::Nothing)
+        (Caller::Ip(address), Spoken::Nothing)
             if context.own_addresses.contains(&address.ip().to_canonical()) =>
         {
-            Peer::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())))
+            Caller::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())))
         }
-        (peer, Spoken::Http | Spoken::Nothing | Spoken::Socks5) => peer,
+        (caller, Spoken::Http | Spoken::Nothing | Spoken::Socks5) => caller,
     };
-    let (seat, place) = match seat(peer, context) {
+    let (seat, place) = match seat(caller, context) {
         Ok(places) => places,
         Err(why) => return Err((stream, why)),
     };
     // Others inherit it from the listening socket; a unix socket has none of it.
     #[cfg(not(target_os = "linux"))]
-    if let Peer::Ip(_) = peer {
+    if let Caller::Ip(_) = caller {
         tune(&SockRef::from(&stream));
     }
     crew.serve(context, spoken, stream, |load| {
-        Arc::new(Client::new(Arc::clone(context), peer, place, seat, load, probe))
+        Arc::new(Client::new(Arc::clone(context), caller, place, seat, load, probe))
     });
     Ok(())
 }
 
 /// A place for a connection, of its address and among all.
-pub(super) fn seat(peer: Peer, context: &Context) -> Result<(Seat, places::Place), NoPlace> {
-    let seat = context.places.clients.take(peer).ok_or(NoPlace::ForClient)?;
+pub(super) fn seat(caller: Caller, context: &Context) -> Result<(Seat, places::Place), NoPlace> {
+    let seat = context.places.clients.take(caller).ok_or(NoPlace::ForClient)?;
     let place = context.places.connections.take().ok_or(NoPlace::ForAnyone)?;
     Ok((seat, place))
 }

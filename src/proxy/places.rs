@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{observe::Peer, settings::Limits};
+use crate::{observe::Caller, settings::Limits};
 
 /// The places of one proxy.
 #[derive(Debug)]
@@ -91,8 +91,8 @@ impl Crowd {
     }
 
     /// A place for one more connection from there, if the client may have one.
-    pub(super) fn take(&self, peer: Peer) -> Option<Seat> {
-        let Peer::Ip(address) = peer else { return Some(Seat(None)) };
+    pub(super) fn take(&self, caller: Caller) -> Option<Seat> {
+        let Caller::Ip(address) = caller else { return Some(Seat(None)) };
         let address = address.ip().to_canonical();
         if address.is_loopback() {
             return Some(Seat(None));
@@ -139,8 +139,8 @@ fn lock(counts: &Mutex<HashMap<Network, usize>>) -> MutexGuard<'_, HashMap<Netwo
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> Peer {
-        Peer::Ip((text.parse::<IpAddr>().unwrap(), 1).into())
+    fn ip(text: &str) -> Caller {
+        Caller::Ip((text.parse::<IpAddr>().unwrap(), 1).into())
     }
 
     #[test]

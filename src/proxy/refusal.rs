@@ -4,7 +4,7 @@
 //! `Proxy-Status` (RFC 9209), `x-proxy-error` (Codex's words), and a JSON body. What it says is
 //! the business of `verdict`.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::StatusCode;
 
@@ -18,9 +18,9 @@ use crate::{
     dns::DnsError,
     http1::{Malformed, request_head::HeadError},
     net::Authority,
-    observe::{Counters, Peer},
+    observe::{Caller, Counters},
     policy::{Denial, Policy, SocketPath},
-    upstream::{DialError, SocketError},
+    upstream::{DialError, ParentError, SocketError},
 };
 
 /// Why a request is not served.
@@ -29,7 +29,7 @@ pub(super) enum Refusal {
     /// The client's mistake.
     BadRequest(BadRequest),
     /// The client is not one of those the operator listed.
-    ClientNotListed(Peer),
+    ClientNotListed(Caller),
     /// The policy refuses.
     Denied { authority: Authority, denial: Denial, policy: Arc<Policy> },
     /// No connection to the origin.
@@ -40,6 +40,8 @@ pub(super) enum Refusal {
     Limit(Limit),
     /// The origin failed after it was reached.
     Origin(Authority, OriginFailure),
+    /// No way to the origin through the parent proxy.
+    Parent(Authority, ParentError),
     /// TRACE was asked for.
     Trace,
     /// A unix socket was reached and failed, or could not be.
@@ -142,29 +144,33 @@ impl Refusal {
             | Self::Dns(..)
             | Self::Limit(_)
             | Self::Origin(..)
+            | Self::Parent(..)
             | Self::Socket(..) => false,
         }
     }
 
     /// The answer for the client.
     pub(super) fn reply(&self) -> Reply {
-        let Verdict { status, phrase, proxy_status, proxy_error, body } = self.verdict();
-        let phrase = shorten(&phrase, MAX_PHRASE);
-        let details = phrase.replace('\\', "\\\\").replace('"', "\\\"");
+        let Verdict { status, phrase, proxy_status, proxy_error, mut body } = self.verdict();
+        let phrase = shorten(&phrase, MAX_PHRASE).into_owned();
+        let quoted = match phrase.contains(['"', '\\']) {
+            true => Cow::Owned(phrase.replace('\\', "\\\\").replace('"', "\\\"")),
+            false => Cow::Borrowed(phrase.as_str()),
+        };
+        let status_field = format!("{PSEUDONYM}; error={proxy_status}; details=\"{quoted}\"");
         let mut fields = vec![
-            ("content-type", "application/json".to_owned()),
-            ("proxy-status", format!("{PSEUDONYM}; error={proxy_status}; details=\"{details}\"")),
+            ("content-type", Cow::Borrowed("application/json")),
+            ("proxy-status", status_field.into()),
         ];
-        if let Some(word) = proxy_error {
-            fields.push(("x-proxy-error", word.to_owned()));
-        }
+        fields.extend(proxy_error.map(|word| ("x-proxy-error", word.into())));
         if status == StatusCode::METHOD_NOT_ALLOWED {
-            fields.push(("allow", ALLOWED_METHODS.to_owned()));
+            fields.push(("allow", ALLOWED_METHODS.into()));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            fields.push(("retry-after", RETRY_SECONDS.to_owned()));
+            fields.push(("retry-after", RETRY_SECONDS.into()));
         }
-        Reply { status, phrase: Some(phrase), fields, body: format!("{body}\n") }
+        body.push('\n');
+        Reply { status, phrase: Some(phrase), fields, body }
     }
 
     /// Counts it, if a limit or a deadline was reached.
@@ -188,6 +194,16 @@ impl Refusal {
             Self::Dial(_, DialError::NoSocket) => limits.descriptors.increment(),
             Self::Dial(_, DialError::Timeout) => timeouts.connect.increment(),
             Self::Dns(_, DnsError::Timeout) => timeouts.dns.increment(),
+            Self::Parent(_, error) => match error {
+                ParentError::Dial(DialError::NoSocket) => limits.descriptors.increment(),
+                ParentError::Dns(DnsError::Timeout) => timeouts.dns.increment(),
+                ParentError::Timeout => timeouts.connect.increment(),
+                ParentError::Dial(_)
+                | ParentError::Dns(_)
+                | ParentError::Loop
+                | ParentError::Protocol
+                | ParentError::Refused(_) => {}
+            },
             Self::Limit(limit) => limit.counter(counters).increment(),
             Self::BadRequest(_)
             | Self::ClientNotListed(_)

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Where a message comes from.
-pub(super) struct From<'a> {
+pub(super) struct Sender<'a> {
     pub(super) inflow: Inflow<'a>,
     standstill: &'a mut Standstill,
     /// Nothing may be waited for that long.
@@ -27,7 +27,7 @@ pub(super) struct From<'a> {
 }
 
 /// Where a message goes to.
-pub(super) struct To<'a> {
+pub(super) struct Receiver<'a> {
     half: WriteHalf<'a>,
     /// To be written before anything else.
     pub(super) out: Vec<u8>,
@@ -81,8 +81,8 @@ const READ_BYTES: usize = 128 << 10;
 ///
 /// None: part of it may have been written.
 pub(super) async fn relay(
-    from: &mut From<'_>,
-    to: &mut To<'_>,
+    from: &mut Sender<'_>,
+    to: &mut Receiver<'_>,
     body: &mut Framed,
     note: impl Fn(Event),
 ) -> Result<(), Broken> {
@@ -115,7 +115,7 @@ pub(super) async fn relay(
     to.flush().await
 }
 
-impl<'a> From<'a> {
+impl<'a> Sender<'a> {
     pub(super) fn new(inflow: Inflow<'a>, standstill: &'a mut Standstill, idle: Duration) -> Self {
         Self { inflow, standstill, idle }
     }
@@ -142,7 +142,7 @@ impl<'a> From<'a> {
     }
 }
 
-impl<'a> To<'a> {
+impl<'a> Receiver<'a> {
     /// `out` is written first. `stall`: how long nothing may be left unread.
     pub(super) fn new(
         half: WriteHalf<'a>,

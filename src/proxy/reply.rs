@@ -1,6 +1,6 @@
 //! Answers of the proxy's own, as bytes.
 
-use std::{io::Write as _, time::SystemTime};
+use std::{borrow::Cow, io::Write as _, time::SystemTime};
 
 use http::StatusCode;
 
@@ -16,7 +16,7 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     /// None: what the status means.
     pub(super) phrase: Option<String>,
-    pub(super) fields: Vec<(&'static str, String)>,
+    pub(super) fields: Vec<(&'static str, Cow<'static, str>)>,
     pub(super) body: String,
 }
 
@@ -40,7 +40,7 @@ impl Reply {
     /// A success, with a body in JSON or without one.
     pub(super) fn ok(body: String) -> Self {
         let is_json = !body.is_empty();
-        let json = || ("content-type", "application/json".to_owned());
+        let json = || ("content-type", Cow::Borrowed("application/json"));
         Self {
             status: StatusCode::OK,
             phrase: None,

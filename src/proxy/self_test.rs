@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     net::{Authority, Host},
-    observe::{Audit, Peer},
+    observe::{Audit, Caller},
     policy::{Denial, Policy},
 };
 
@@ -140,8 +140,15 @@ async fn serve_only(
     loop {
         let (stream, address) = own.accept().await?;
         if address == from {
-            admit(stream, Peer::Ip(address), Spoken::Http, Some(probe), context, &Crew::default())
-                .map_err(|_| io::Error::other("there is no place for a connection"))?;
+            admit(
+                stream,
+                Caller::Ip(address),
+                Spoken::Http,
+                Some(probe),
+                context,
+                &Crew::default(),
+            )
+            .map_err(|_| io::Error::other("there is no place for a connection"))?;
             return std::future::pending().await;
         }
     }

@@ -25,7 +25,7 @@ use crate::{
     observe::Protocol,
     socks5::{Foreign, Handshake, Reply, Step, WrongSocks},
     tls::Alert,
-    upstream::DialError,
+    upstream::{DialError, ParentError},
 };
 
 /// What a client has asked for.
@@ -76,7 +76,7 @@ async fn talk(client: Arc<Client>, mut stream: TcpStream) {
         Err(Nothing::Idle) => return timeouts.idle_client.increment(),
         Err(Nothing::Slow) => return timeouts.request_head.increment(),
         Err(Nothing::Wrong(error)) => {
-            tracing::debug!(client = %client.peer(), "the request {error}");
+            tracing::debug!(client = %client.caller(), "the request {error}");
             return end(&mut stream, &answer(error), &context).await;
         }
     };
@@ -196,6 +196,19 @@ impl Refusal {
                 | DnsError::ServerFailure,
             ) => Reply::HostUnreachable,
             Self::Dial(_, DialError::NoSocket) | Self::Limit(_) => Reply::Failure,
+            Self::Parent(_, error) => match error {
+                ParentError::Refused(403 | 451) => Reply::NotAllowed,
+                ParentError::Dial(DialError::NoSocket) => Reply::Failure,
+                ParentError::Dial(DialError::Timeout)
+                | ParentError::Refused(504)
+                | ParentError::Timeout => Reply::Expired,
+                // That the parent refused a connection says nothing about the host.
+                ParentError::Dial(DialError::Refused | DialError::Unreachable)
+                | ParentError::Dns(_)
+                | ParentError::Loop
+                | ParentError::Protocol
+                | ParentError::Refused(_) => Reply::HostUnreachable,
+            },
             // Of requests in HTTP alone.
             Self::BadRequest(_)
             | Self::Origin(..)

@@ -4,14 +4,14 @@
 //! request of this moment would not get. The test is one for all of them, [`refusal`]. It is made
 //! when a policy comes, and costs nothing while bytes move.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::{client::Client, refusal::Refusal};
 use crate::{
     net::Authority,
-    policy::{Policy, SocketPath},
+    policy::{Peer, Policy, SocketPath},
     upstream::leads_to,
 };
 
@@ -30,13 +30,13 @@ pub(super) fn refusal(
     policy: &Arc<Policy>,
     client: &Client,
     authority: &Authority,
-    peer: Option<SocketAddr>,
+    peer: Option<Peer>,
 ) -> Option<Refusal> {
     if !client.is_listed(policy) {
-        return Some(Refusal::ClientNotListed(client.peer()));
+        return Some(Refusal::ClientNotListed(client.caller()));
     }
     let vetted = policy.decide(authority).and_then(|permit| match peer {
-        Some(peer) => policy.vet(&permit, peer.ip()).map(|_| ()),
+        Some(peer) => policy.judge(&permit, peer),
         None => Ok(()),
     });
     let policy = Arc::clone(policy);
@@ -50,7 +50,7 @@ pub(super) fn refusal_of_socket(
     path: &SocketPath,
 ) -> Option<Refusal> {
     if !client.is_listed(policy) {
-        return Some(Refusal::ClientNotListed(client.peer()));
+        return Some(Refusal::ClientNotListed(client.caller()));
     }
     let denial = policy.decide_socket(path, leads_to).err()?;
     let (path, policy) = (path.clone(), Arc::clone(policy));
@@ -80,7 +80,7 @@ impl<'a> Standing<'a> {
     pub(super) async fn during<T>(
         &mut self,
         authority: &Authority,
-        peer: Option<SocketAddr>,
+        peer: Option<Peer>,
         work: impl Future<Output = T>,
     ) -> Result<T, Refusal> {
         let client = self.client;

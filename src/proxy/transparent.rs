@@ -52,7 +52,7 @@ async fn lead(client: Arc<Client>, mut stream: TcpStream) {
     let context = Arc::clone(client.context());
     let Some((meant, port)) = meant(&stream).and_then(|to| Some((to, Port::new(to.port())?)))
     else {
-        tracing::debug!(client = %client.peer(), "it was meant for nobody");
+        tracing::debug!(client = %client.caller(), "it was meant for nobody");
         return reset(&stream);
     };
     if is_own(&stream, meant, &context) {
@@ -67,13 +67,17 @@ async fn lead(client: Arc<Client>, mut stream: TcpStream) {
             (speech, None) => (wanted, speech),
         },
     };
+    // Its dialler knew before it said anything.
+    if !said.is_empty() && is_own(&stream, meant, &context) {
+        return reset(&stream);
+    }
     let early = Bytes::from(said);
     let opened = tokio::select! {
         opened = open_listed(&client, Protocol::Captured, authority) => opened,
         () = gone(&stream, &early) => return,
     };
     match opened {
-        // Its dialler did not know yet, the first time.
+        // Its dialler did not know yet, before.
         Ok(_) if is_own(&stream, meant, &context) => reset(&stream),
         Ok((tunnel, origin)) => {
             context.tasks.spawn(tunnel.run(Leg::with_early((stream, early)), origin));

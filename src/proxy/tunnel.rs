@@ -8,7 +8,6 @@
 use std::{
     convert::Infallible,
     future::{pending, poll_fn},
-    net::SocketAddr,
     pin::pin,
     sync::{
         Arc, OnceLock,
@@ -37,7 +36,11 @@ use super::{
     pump::{Broken, Pump},
     standing,
 };
-use crate::{net::Authority, observe::Ending, policy::Policy};
+use crate::{
+    net::Authority,
+    observe::Ending,
+    policy::{Peer, Policy},
+};
 
 /// One side of a tunnel.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ pub(super) struct Leg {
 pub(super) struct Tunnel {
     admission: Admission,
     client: Arc<Client>,
-    peer: SocketAddr,
+    peer: Peer,
     _place: Place,
     /// None: nothing is asked of how the client begins. Boxed, because futures copy what they own.
     opening: Option<Box<Opening>>,
@@ -85,12 +88,7 @@ impl Leg {
 }
 
 impl Tunnel {
-    pub(super) fn new(
-        admission: Admission,
-        client: Arc<Client>,
-        peer: SocketAddr,
-        place: Place,
-    ) -> Self {
+    pub(super) fn new(admission: Admission, client: Arc<Client>, peer: Peer, place: Place) -> Self {
         Self { admission, client, peer, _place: place, opening: None }
     }
 

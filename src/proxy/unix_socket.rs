@@ -19,7 +19,7 @@ use super::{
     forward::{CONTINUE, Road, target, waits_for_leave},
     limit::Limit,
     refusal::{BadRequest, NoSockets, OriginFailure, Refusal, SocketFailure},
-    relay::{Coding, From, To},
+    relay::{Coding, Receiver, Sender},
     rewrite::{self, Manners, Outgoing},
     standing::{Standing, refusal_of_socket},
 };
@@ -29,7 +29,7 @@ use crate::{
         request_head::{Framing, RequestHead},
     },
     net::{Authority, Port},
-    observe::{Destination, Ending, Peer, Protocol, Refused, Subject, Trail},
+    observe::{Caller, Destination, Ending, Protocol, Refused, Subject, Trail},
     policy::{Denial, Leave, Policy, SocketPath, SocketPermit},
     upstream::{FoundSocket, Inflow, leads_to},
 };
@@ -69,7 +69,7 @@ pub(super) async fn forward_to_socket(
     let asked = path(head)?;
     let subject = |path: &SocketPath| Subject {
         id: context.next_request(),
-        client: client.peer(),
+        client: client.caller(),
         protocol: Protocol::Http,
         method: head.method.clone(),
         destination: Destination::Socket(path.clone()),
@@ -184,7 +184,7 @@ impl Sending<'_> {
     ) -> Result<Outcome, Refusal> {
         let Self { road, stream, body, manners, trail, progress } = &mut self;
         let client = road.client;
-        let timeouts = &client.context().timeouts;
+        let Context { timeouts, drain, .. } = &**client.context();
         let coding = match body {
             Framed::Chunked(_) => Coding::Chunked,
             Framed::Length(_) | Framed::UntilClose => Coding::Plain,
@@ -193,8 +193,8 @@ impl Sending<'_> {
         let (from, to) = stream.split();
         let inflow = Inflow::new(from, &mut held);
         let origin = (
-            From::new(inflow, &mut road.waits.body, timeouts.idle),
-            To::new(to, outgoing.head.clone(), coding, None),
+            Sender::new(inflow, &mut road.waits.body, timeouts.idle),
+            Receiver::new(to, outgoing.head.clone(), coding, None),
         );
         let exchange = Exchange {
             outgoing: &outgoing,
@@ -202,6 +202,7 @@ impl Sending<'_> {
             trail,
             progress,
             manners: *manners,
+            drain,
             deadline: timeouts.response_head,
             wait: &mut road.waits.head,
         };
@@ -251,9 +252,9 @@ fn host(head: &RequestHead<'_>) -> Result<Authority, BadRequest> {
 
 /// Why this client gets no socket, whichever it asks for.
 fn no_sockets(client: &Client, policy: &Policy) -> Option<NoSockets> {
-    let is_local = match client.peer() {
-        Peer::Ip(address) => address.ip().to_canonical().is_loopback(),
-        Peer::Unix => true,
+    let is_local = match client.caller() {
+        Caller::Ip(address) => address.ip().to_canonical().is_loopback(),
+        Caller::Unix => true,
     };
     let is_closed = client.context().unix_sockets == UnixSockets::Closed;
     if cfg!(not(target_os = "linux")) {

@@ -3,8 +3,11 @@
 //! One total match from [`Refusal`] to [`Verdict`]. It is built from canonical values only: nothing
 //! internal leaks, no resolved address, no path but a file's name.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::refusal::{BadRequest, NoSockets, OriginFailure, Refusal, SocketFailure};
 use crate::{
@@ -12,7 +15,7 @@ use crate::{
     http1::{Malformed, request_head::HeadError},
     net::Authority,
     policy::{Denial, List, Policy, Reason, SocketPath},
-    upstream::{DialError, SocketError},
+    upstream::{DialError, ParentError, SocketError},
 };
 
 /// What an answer says.
@@ -23,7 +26,28 @@ pub(super) struct Verdict {
     pub(super) proxy_status: &'static str,
     /// Codex's words; none where Codex sends none.
     pub(super) proxy_error: Option<&'static str>,
-    pub(super) body: Value,
+    /// JSON.
+    pub(super) body: String,
+}
+
+/// What the policy's refusals say in JSON: they are the frequent ones.
+#[derive(Serialize)]
+struct Blocked<'a> {
+    host: Cow<'a, str>,
+    message: String,
+    port: u16,
+    reason: &'static str,
+    rule: Option<BlockedBy<'a>>,
+    source: &'static str,
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct BlockedBy<'a> {
+    file: &'a str,
+    line: usize,
+    list: &'static str,
+    pattern: &'a str,
 }
 
 impl Refusal {
@@ -94,6 +118,7 @@ impl Refusal {
                 "origin_timeout",
                 "did not answer in time",
             ),
+            Self::Parent(authority, error) => by_parent(authority, *error),
             // An origin would echo what this hop added, credentials too (RFC 9110 §9.3.8, CVE-2003-1567).
             // Not 501: the method is known, and refused for every destination.
             Self::Trace => Verdict {
@@ -133,6 +158,45 @@ impl Refusal {
     }
 }
 
+/// What a parent says is its own business, but for the status: its 403 is a refusal, and to try
+/// again will not help. Its 407 is about our credentials: a client that got it would send its own.
+fn by_parent(authority: &Authority, error: ParentError) -> Verdict {
+    let (status, proxy_status, reason) = match error {
+        ParentError::Refused(403 | 451) => {
+            (StatusCode::FORBIDDEN, "http_request_denied", "parent_refused")
+        }
+        ParentError::Refused(407) => {
+            (StatusCode::BAD_GATEWAY, "proxy_configuration_error", "parent_credentials")
+        }
+        ParentError::Refused(504) | ParentError::Timeout => {
+            (StatusCode::GATEWAY_TIMEOUT, "connection_timeout", "parent_failure")
+        }
+        ParentError::Refused(_) => {
+            (StatusCode::BAD_GATEWAY, "destination_unavailable", "parent_failure")
+        }
+        ParentError::Dial(DialError::NoSocket) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached", "parent_failure")
+        }
+        ParentError::Dial(DialError::Timeout) => {
+            (StatusCode::GATEWAY_TIMEOUT, "connection_timeout", "parent_failure")
+        }
+        ParentError::Dial(DialError::Refused) => {
+            (StatusCode::BAD_GATEWAY, "connection_refused", "parent_failure")
+        }
+        ParentError::Dial(DialError::Unreachable) => {
+            (StatusCode::BAD_GATEWAY, "destination_ip_unroutable", "parent_failure")
+        }
+        ParentError::Dns(_) => (StatusCode::BAD_GATEWAY, "dns_error", "parent_failure"),
+        ParentError::Loop => (StatusCode::BAD_GATEWAY, "proxy_loop_detected", "parent_failure"),
+        ParentError::Protocol => (StatusCode::BAD_GATEWAY, "http_protocol_error", "parent_failure"),
+    };
+    let failed = failed(authority, status, proxy_status, reason, &error.to_string());
+    match status {
+        StatusCode::FORBIDDEN => Verdict { proxy_error: Some("blocked-by-policy"), ..failed },
+        _ => failed,
+    }
+}
+
 fn bad_request(error: BadRequest) -> Verdict {
     let status = match error {
         BadRequest::Head(HeadError::Malformed(Malformed::TooLarge | Malformed::TooManyFields)) => {
@@ -159,12 +223,13 @@ fn bad_request(error: BadRequest) -> Verdict {
         phrase: format!("exeat: {message}"),
         proxy_status: "http_request_error",
         proxy_error: None,
-        body: json!({ "status": "bad_request", "reason": "bad_request", "message": message }),
+        body: json!({ "status": "bad_request", "reason": "bad_request", "message": message })
+            .to_string(),
     }
 }
 
-fn problem(reason: &str, message: &str) -> Value {
-    json!({ "status": "blocked", "reason": reason, "message": message })
+fn problem(reason: &str, message: &str) -> String {
+    json!({ "status": "blocked", "reason": reason, "message": message }).to_string()
 }
 
 fn failed(
@@ -185,7 +250,8 @@ fn failed(
             "port": authority.port.number(),
             "reason": reason,
             "message": format!("{} {what}; the policy allows it", authority.host),
-        }),
+        })
+        .to_string(),
     }
 }
 
@@ -195,10 +261,11 @@ fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Verdict {
     let ruleset = policy.ruleset();
     let file = ruleset.source.name();
     let place = ruleset.allow_place(file);
-    let host = shorten(&authority.host.to_string(), 80);
-    let shown = rule.map(|rule| {
-        let pattern = shorten(&rule.pattern.to_string(), 60);
-        format!("{pattern}, {}:{}", rule.source.name(), rule.line)
+    let host = authority.host.to_string();
+    let host = shorten(&host, 80);
+    let pattern = rule.map(|rule| rule.pattern.to_string());
+    let shown = rule.zip(pattern.as_deref()).map(|(rule, pattern)| {
+        format!("{}, {}:{}", shorten(pattern, 60), rule.source.name(), rule.line)
     });
     let by = shown.unwrap_or_else(|| place.clone());
     let (phrase, cure) = match denial.reason {
@@ -255,20 +322,21 @@ fn denied(authority: &Authority, denial: Denial, policy: &Policy) -> Verdict {
             Reason::Denied => "blocked-by-denylist",
             Reason::PortNotAllowed | Reason::ProxyDisabled => "blocked-by-policy",
         }),
-        body: json!({
-            "status": "blocked",
-            "host": authority.host.to_bare_string(),
-            "port": authority.port.number(),
-            "reason": denial.reason.as_str(),
-            "rule": rule.map(|rule| json!({
-                "pattern": rule.pattern.to_string(),
-                "list": rule.list.as_str(),
-                "file": rule.source.name(),
-                "line": rule.line,
-            })),
-            "source": denial.reason.decided_by(),
-            "message": format!("{cure}. Retrying will not help."),
-        }),
+        body: serde_json::to_string(&Blocked {
+            host: authority.host.bare(),
+            message: format!("{cure}. Retrying will not help."),
+            port: authority.port.number(),
+            reason: denial.reason.as_str(),
+            rule: rule.zip(pattern.as_deref()).map(|(rule, pattern)| BlockedBy {
+                file: rule.source.name(),
+                line: rule.line,
+                list: rule.list.as_str(),
+                pattern,
+            }),
+            source: denial.reason.decided_by(),
+            status: "blocked",
+        })
+        .unwrap_or_default(),
     }
 }
 
@@ -314,7 +382,8 @@ fn socket_failed(path: &SocketPath, failure: SocketFailure) -> Verdict {
             "host": UNIX_SOCKET,
             "reason": "unix_socket_failure",
             "message": format!("unix socket {path} {what}; the policy allows it"),
-        }),
+        })
+        .to_string(),
     }
 }
 
@@ -351,7 +420,8 @@ fn socket_denied(path: &SocketPath, denial: Denial, policy: &Policy) -> Verdict 
                 "{}; ask the administrator if it should be reached. Retrying will not help.",
                 phrase.trim_start_matches("exeat: ")
             ),
-        }),
+        })
+        .to_string(),
         phrase,
         proxy_status: "http_request_denied",
         proxy_error: Some(proxy_error),
@@ -359,13 +429,17 @@ fn socket_denied(path: &SocketPath, denial: Denial, policy: &Policy) -> Verdict 
 }
 
 /// At most `max` bytes of visible ASCII, cut in the middle: both ends of a host say something.
-pub(super) fn shorten(text: &str, max: usize) -> String {
-    let text: String =
-        text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+pub(super) fn shorten(text: &str, max: usize) -> Cow<'_, str> {
+    let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
+    let text: Cow<'_, str> = match text.chars().all(is_visible) {
+        true => text.into(),
+        false => text.chars().map(|c| if is_visible(c) { c } else { '?' }).collect(),
+    };
     if text.len() <= max {
         return text;
     }
     let half = (max - 3) / 2;
     let tail = text.len() - half;
-    format!("{}...{}", text.get(..half).unwrap_or_default(), text.get(tail..).unwrap_or_default())
+    let (head, tail) = (text.get(..half), text.get(tail..));
+    format!("{}...{}", head.unwrap_or_default(), tail.unwrap_or_default()).into()
 }

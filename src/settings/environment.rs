@@ -5,7 +5,11 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{Place, PlaceError, Socks, parse_duration};
+use super::{
+    ParentUrl, Place, PlaceError, Secret, Socks, Usual,
+    parent::{USUAL, USUAL_EXCEPTIONS},
+    parse_duration,
+};
 
 /// What the environment says.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +34,13 @@ pub struct Environment {
     pub drain: Option<Duration>,
     /// `EXEAT_LOG`.
     pub log: Option<String>,
+    /// `EXEAT_PARENT`.
+    pub parent: Option<ParentUrl>,
+    /// What other programs take for their proxy, which counts only if the policy says so. Not
+    /// looked at before.
+    pub usual: Option<Usual>,
+    /// `NO_PROXY`, or `no_proxy`.
+    pub no_proxy: Option<String>,
 }
 
 /// A variable that cannot be understood.
@@ -87,8 +98,25 @@ impl Environment {
                 parse_duration(value).map_err(|error| error.to_string())
             })?,
             log: text("EXEAT_LOG")?,
+            parent: text("EXEAT_PARENT")?.map(|url| parent(&url)).transpose()?,
+            usual: USUAL.iter().find_map(|variable| {
+                let url = Secret::from(raw(variable)?.to_string_lossy().into_owned());
+                Some(Usual { variable, url })
+            }),
+            no_proxy: USUAL_EXCEPTIONS
+                .iter()
+                .find_map(|name| Some(raw(name)?.to_string_lossy().into_owned())),
         })
     }
+}
+
+/// Not like the others: its value may hold a password.
+fn parent(url: &str) -> Result<ParentUrl, EnvironmentError> {
+    ParentUrl::parse(url).map_err(|error| EnvironmentError {
+        variable: "EXEAT_PARENT",
+        value: "...".into(),
+        expected: error.to_string(),
+    })
 }
 
 fn parse<T>(
@@ -120,6 +148,11 @@ mod tests {
         assert!(with("EXEAT_TRANSPARENT", "127.0.0.1:1,").is_err());
         assert_eq!(with("EXEAT_DRAIN", "5s").unwrap().drain, Some(Duration::from_secs(5)));
         assert_eq!(with("EXEAT_PRESET", "").unwrap().preset, None);
+        let error = with("EXEAT_PARENT", "ftp://u:hidden@h").unwrap_err().to_string();
+        assert!(error.starts_with("environment variable EXEAT_PARENT is `...`: "), "{error}");
+        let usual = with("https_proxy", "http://u:hidden@h").unwrap().usual.unwrap();
+        assert_eq!((usual.variable, usual.url.reveal()), ("https_proxy", "http://u:hidden@h"));
+        assert!(!format!("{usual:?}").contains("hidden"));
         let error = with("EXEAT_LISTEN", "localhost").unwrap_err().to_string();
         assert_eq!(
             error,

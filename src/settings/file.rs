@@ -17,7 +17,7 @@ use toml::{
 };
 
 use super::{
-    parse_duration,
+    Ask, Exception, ParentUrl, parse_duration,
     place::Place,
     resolve::{Ech, Private, Sni, Socks},
 };
@@ -65,6 +65,9 @@ pub struct SettingsFile {
     pub(super) require_tls: Option<bool>,
     pub(super) cleartext: Option<Vec<Pattern>>,
     pub(super) splice: Option<bool>,
+    pub(super) parent_url: Option<ParentUrl>,
+    pub(super) parent_except: Option<Vec<Exception>>,
+    pub(super) parent_ask: Option<Ask>,
 }
 
 /// The whole language of the file, for the nearest key of an unknown one.
@@ -89,6 +92,7 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("listen", &["http", "socks", "transparent", "clients"]),
+    ("parent", &["url", "except", "ask"]),
     (
         "timeouts",
         &[
@@ -257,8 +261,25 @@ impl Reader {
             ("tls", "cleartext") => {
                 self.file.cleartext = Some(self.list(value, "a host pattern", parse_pattern));
             }
+            ("parent", "url") => self.parent(value),
+            ("parent", "except") => {
+                self.file.parent_except =
+                    Some(self.list(value, "a host pattern or an address range", Exception::parse));
+            }
+            ("parent", "ask") => {
+                self.file.parent_ask = self.parsed(value, "\"address\" or \"name\"", parse_ask)
+            }
             ("tunnels", "splice") => self.file.splice = self.truth(value),
             _ => self.wrong(value, &format!("`{key}` is not a setting of `[{section}]`")),
+        }
+    }
+
+    /// What is wrong with it is said without showing it: it may hold a password.
+    fn parent(&mut self, value: &Value<'_>) {
+        match self.text(value).map(ParentUrl::parse) {
+            Some(Ok(url)) => self.file.parent_url = Some(url),
+            Some(Err(error)) => self.wrong(value, &error.to_string()),
+            None => {}
         }
     }
 
@@ -430,6 +451,14 @@ fn parse_sni(text: &str) -> Option<Sni> {
         "enforce" => Some(Sni::Enforce),
         "allowed" => Some(Sni::Allowed),
         "off" => Some(Sni::Off),
+        _ => None,
+    }
+}
+
+fn parse_ask(text: &str) -> Option<Ask> {
+    match text {
+        "address" => Some(Ask::Address),
+        "name" => Some(Ask::Name),
         _ => None,
     }
 }

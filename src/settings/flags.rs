@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{Place, Socks};
+use super::{ParentUrl, Place, Socks};
 use crate::policy::Mode;
 
 /// The flags that share a setting with the environment or the settings file. `serve` has all of
@@ -27,6 +27,8 @@ pub struct Flags {
     pub mode: Mode,
     /// `--drain 30s`.
     pub drain: Option<Duration>,
+    /// `--parent URL`.
+    pub parent: Option<ParentUrl>,
     /// `--insecure-policy-permissions`.
     pub insecure_policy_permissions: bool,
     /// `--no-confine`.

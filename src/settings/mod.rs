@@ -7,15 +7,19 @@ mod duration;
 mod environment;
 mod file;
 mod flags;
+mod parent;
 mod place;
 mod resolve;
+mod secret;
 
 pub use duration::{DurationError, parse_duration};
 pub use environment::{Environment, EnvironmentError};
 pub use file::SettingsFile;
 pub use flags::Flags;
+pub use parent::{Ask, Credentials, Exception, Parent, ParentUrl, ParentUrlError, Usual};
 pub use place::{Place, PlaceError};
 pub use resolve::{
     Asked, AuditTarget, Chosen, Confine, Dns, Ech, Limits, Listen, Permissions, Private, Settings,
     Sni, Socks, Timeouts, Tls,
 };
+pub use secret::{Secret, without_userinfo};

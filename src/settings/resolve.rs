@@ -10,7 +10,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::{Environment, Flags, Place, PlaceError, SettingsFile};
+use super::{Environment, Exception, Flags, Parent, Place, PlaceError, SettingsFile};
 use crate::{
     net::DnsName,
     policy::{Egress, Mode, Pattern},
@@ -33,6 +33,8 @@ pub struct Settings {
     pub private: Vec<Private>,
     /// How names are resolved.
     pub dns: Dns,
+    /// The proxy through which everything leaves, if there may be one.
+    pub parent: Parent,
     /// Where audit records go.
     pub audit: AuditTarget,
     /// How many audit records may wait to be written.
@@ -301,6 +303,14 @@ impl Settings {
                 hosts: file.hosts,
                 nat64: file.nat64,
                 cache: file.dns_cache.unwrap_or(10_000),
+            },
+            parent: Parent {
+                chosen: flags.parent.or(environment.parent).or(file.parent_url),
+                usual: environment.usual,
+                except: file.parent_except.unwrap_or_else(|| {
+                    Exception::of_no_proxy(environment.no_proxy.as_deref().unwrap_or_default())
+                }),
+                ask: file.parent_ask.unwrap_or_default(),
             },
             audit: audit.map_or(AuditTarget::Stdout, |word| AuditTarget::from_word(&word)),
             audit_queue: size(file.audit_queue, 16_384),

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Candidates, vet::Late};
+use super::{Candidates, Errand, vet::Late};
 use crate::policy::{Permit, VettedAddress};
 
 /// Why no address could be reached.
@@ -36,6 +36,24 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Probes on connections on which nothing moves, so that dead peers are noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
+/// Connects to one of a parent proxy's addresses. Those are the operator's word, and not vetted;
+/// what it will be asked for is the errand, and that somebody may is the permit. It has no deadline.
+///
+/// # Errors
+///
+/// Why none of them could be reached.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes every attempt.
+pub(super) async fn dial_parent(
+    _permit: &Permit,
+    _errand: &Errand,
+    addresses: Vec<SocketAddr>,
+) -> Result<(TcpStream, SocketAddr), DialError> {
+    race(addresses, None).await
+}
+
 /// Connects to one of the vetted addresses. The permit is the proof that one was asked for.
 ///
 /// # Errors
@@ -50,15 +68,19 @@ pub async fn dial(
     candidates: Candidates,
     deadline: Duration,
 ) -> Result<(TcpStream, SocketAddr), DialError> {
-    match timeout(deadline, race(candidates)).await {
+    let Candidates { addresses, late } = candidates;
+    let addresses = addresses.into_iter().map(VettedAddress::socket_addr).collect();
+    match timeout(deadline, race(addresses, late)).await {
         Ok(connected) => connected,
         Err(_) => Err(DialError::Timeout),
     }
 }
 
-async fn race(candidates: Candidates) -> Result<(TcpStream, SocketAddr), DialError> {
-    let mut waiting = interleave(candidates.addresses);
-    let mut late = candidates.late;
+async fn race(
+    addresses: Vec<SocketAddr>,
+    mut late: Option<Late>,
+) -> Result<(TcpStream, SocketAddr), DialError> {
+    let mut waiting = interleave(addresses);
     let mut attempts = FuturesUnordered::new();
     let mut worst = DialError::Unreachable;
     let mut next_attempt = Instant::now();
@@ -84,24 +106,23 @@ async fn race(candidates: Candidates) -> Result<(TcpStream, SocketAddr), DialErr
 }
 
 fn take_due(
-    waiting: &mut VecDeque<VettedAddress>,
+    waiting: &mut VecDeque<SocketAddr>,
     idle: bool,
     next_attempt: Instant,
-) -> Option<VettedAddress> {
+) -> Option<SocketAddr> {
     if idle || Instant::now() >= next_attempt { waiting.pop_front() } else { None }
 }
 
-async fn next_late(late: &mut Option<Late>) -> VecDeque<VettedAddress> {
+async fn next_late(late: &mut Option<Late>) -> VecDeque<SocketAddr> {
     let Some(waiting) = late else { return VecDeque::new() };
     let addresses = waiting.answer.as_mut().await;
     let vetted = waiting.vet(&addresses);
     *late = None;
-    vetted.into()
+    vetted.into_iter().map(VettedAddress::socket_addr).collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that dials; addresses are vetted")]
-async fn attempt(address: VettedAddress) -> io::Result<(TcpStream, SocketAddr)> {
-    let address = address.socket_addr();
+async fn attempt(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
     let stream = TcpStream::connect(address).await?;
     tune(&SockRef::from(&stream));
     Ok((stream, address))
@@ -115,9 +136,8 @@ pub fn tune(socket: &Socket) {
 }
 
 /// IPv6 first, then the families in turn, each in the order of the answer (RFC 8305 §4).
-fn interleave(addresses: Vec<VettedAddress>) -> VecDeque<VettedAddress> {
-    let (v6, v4): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| address.socket_addr().is_ipv6());
+fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
     let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
     let mut sorted = VecDeque::new();
     loop {

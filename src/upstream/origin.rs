@@ -5,14 +5,14 @@
 //! taken for the answer to the next request, nor a half-sent request hold up the next one. Nor can
 //! what came while nothing was asked: a connection on which it has is not [open](Origin::is_open).
 
-use std::{io, mem::MaybeUninit, net::SocketAddr};
+use std::{io, mem::MaybeUninit};
 
 use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
 use tokio::net::{TcpStream, tcp::WriteHalf};
 
 use super::Inflow;
-use crate::net::Authority;
+use crate::{net::Authority, policy::Peer};
 
 /// A connection that can take a request. Dropping it closes it.
 #[derive(Debug)]
@@ -20,20 +20,20 @@ pub struct Origin {
     stream: TcpStream,
     /// Read, and not yet understood.
     held: BytesMut,
-    peer: SocketAddr,
+    peer: Peer,
     authority: Authority,
 }
 
 impl Origin {
     /// Takes a connection that has been dialled for an authority.
     #[must_use]
-    pub fn new(stream: TcpStream, peer: SocketAddr, authority: Authority) -> Self {
+    pub fn new(stream: TcpStream, peer: Peer, authority: Authority) -> Self {
         Self { stream, held: BytesMut::new(), peer, authority }
     }
 
-    /// The address it is connected to.
+    /// Where it leads.
     #[must_use]
-    pub fn peer(&self) -> SocketAddr {
+    pub fn peer(&self) -> Peer {
         self.peer
     }
 
@@ -77,7 +77,7 @@ mod tests {
         let peer = listener.local_addr().unwrap();
         let stream = TcpStream::connect(peer).await.unwrap();
         let authority = Authority::parse_connect(b"a.test:80").unwrap();
-        (Origin::new(stream, peer, authority), listener.accept().await.unwrap().0)
+        (Origin::new(stream, Peer::Origin(peer), authority), listener.accept().await.unwrap().0)
     }
 
     #[tokio::test]

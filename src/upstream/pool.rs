@@ -1,6 +1,6 @@
 //! Idle connections to origins, kept for the next request to the same authority.
 //!
-//! A kept connection is used again only if its peer address would be vetted under the policy of the
+//! A kept connection is used again only if where it leads would be vetted under the policy of the
 //! moment. Those of the thread that asks come first: what arrives there wakes no other. Bounded in
 //! all directions; what is too old is closed when it is met, and by [`Pool::sweep`].
 
@@ -60,7 +60,7 @@ impl Pool {
         let mut found = None;
         while let Some(Kept { origin, since, .. }) = nearest(kept) {
             *count -= 1;
-            let vetted = policy.vet(permit, origin.peer().ip()).is_ok();
+            let vetted = policy.judge(permit, origin.peer()).is_ok();
             if vetted && origin.is_open() && since.elapsed() < self.max_age {
                 found = Some(origin);
                 break;

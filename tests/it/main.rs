@@ -34,6 +34,8 @@ mod ip_ranges;
 mod limits;
 mod names;
 mod observe;
+#[cfg(unix)]
+mod parent;
 mod patterns;
 #[cfg(target_os = "linux")]
 mod permissions;

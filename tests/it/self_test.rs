@@ -89,6 +89,7 @@ fn context(limits: &str) -> Arc<Context> {
     let counters = Arc::new(Counters::default());
     let (_, policy) = watch::channel(Arc::new(Policy::new(*rules, Egress::default(), 1)));
     Arc::new(Context {
+        parent: None,
         policy,
         resolver: Resolver::new(&settings.dns, settings.timeouts.dns).unwrap(),
         pool: Pool::new(1, 1, settings.timeouts.idle_origin),

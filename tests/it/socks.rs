@@ -57,7 +57,7 @@ async fn rest(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// The number a request is answered with; the connection is closed unless it is 0.
-async fn asked(to: SocketAddr, request: &[u8]) -> u8 {
+pub(crate) async fn asked(to: SocketAddr, request: &[u8]) -> u8 {
     let answer = said(to, &[GREETING, request].concat()).await;
     assert_eq!(&answer[..2], NO_AUTHENTICATION);
     assert_eq!(answer.len(), 12, "{answer:?}");
@@ -66,7 +66,7 @@ async fn asked(to: SocketAddr, request: &[u8]) -> u8 {
 }
 
 /// Opens a tunnel, bytes in pieces of that size.
-async fn tunnel(proxy: &Proxy, request: &[u8], piece: usize) -> TcpStream {
+pub(crate) async fn tunnel(proxy: &Proxy, request: &[u8], piece: usize) -> TcpStream {
     let mut stream = raw_connect(proxy.socks()).await;
     stream.set_nodelay(true).unwrap();
     for (message, answer) in

@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use crate::support::{
-    Origin, PATIENCE, Proxy, ProxyBuilder, TlsOrigin, add_addresses, exchange, in_own_network,
-    raw_connect, read_answer, skip_optional,
+    Origin, PATIENCE, Proxy, ProxyBuilder, TlsOrigin, add_addresses, connect_to, exchange,
+    in_own_network, raw_connect, read_answer, skip_optional,
 };
 
 /// Whose connections are not redirected.
@@ -55,7 +55,27 @@ fn what_is_led_in_a_circle_is_reset() {
             assert!(decisions < 10 * count, "{decisions} for {count}");
         }
         assert!(proxy.log().contains("leave out the user"), "{}", proxy.log());
+        drop(proxy);
+        a_parent_that_is_led_back().await;
     });
+}
+
+/// What it would be asked for is no name that a client has said.
+async fn a_parent_that_is_led_back() {
+    let parent = TcpListener::bind("192.0.2.20:0").await.unwrap();
+    let url = format!("http://{}", parent.local_addr().unwrap());
+    let proxy = ProxyBuilder::new("allowed_domains = [\"ok.test\"]")
+        .settings(&format!("[parent]\nurl = {url:?}\nask = \"name\""))
+        .settings(&format!("[listen]\ntransparent = [\"127.0.0.1:{PORT}\"]"))
+        .user(PROXY_USER)
+        .start()
+        .await;
+    for count in 1..=20 {
+        assert_eq!(exchange(proxy.address, &connect_to("ok.test")).await.status, 502);
+        let records = proxy.audit(2 * count, |_| true).await;
+        assert_eq!(records.len(), 2 * count, "{records:?}");
+    }
+    assert!(proxy.log().contains("leave out the user"), "{}", proxy.log());
 }
 
 /// Addresses that stand for other machines, and the redirect of all but that user's connections; false

@@ -39,6 +39,7 @@ pub(super) struct Network {
     pub(super) enabled: Option<bool>,
     pub(super) allow_local_binding: Option<bool>,
     pub(super) allow_non_loopback_proxy: Option<bool>,
+    pub(super) allow_upstream_proxy: Option<bool>,
     pub(super) http_port: Option<Port>,
     pub(super) socks_port: Option<Port>,
     pub(super) sockets: Sockets,

@@ -49,10 +49,11 @@ impl Reader<'_> {
                 "dangerously_allow_non_loopback_proxy" => {
                     network.allow_non_loopback_proxy = self.boolean(key, value);
                 }
+                "allow_upstream_proxy" => network.allow_upstream_proxy = self.boolean(key, value),
                 "dangerously_allow_all_unix_sockets" => {
                     network.sockets.all = self.boolean(key, value) == Some(true);
                 }
-                "managed_allowed_domains_only" | "allow_upstream_proxy" => {
+                "managed_allowed_domains_only" => {
                     self.boolean(key, value);
                 }
                 "http_port" => network.http_port = self.port(key, value),

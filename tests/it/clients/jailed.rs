@@ -350,6 +350,36 @@ print(json.dumps([attempt({beside:?}), attempt({among:?}), attempt("\0{number}")
     }
 }
 
+/// Where only a parent proxy knows the names: nothing is looked up here, and what knows no proxy goes
+/// by it as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_goes_by_the_parent_proxy() {
+    if !curl_installed().await {
+        return;
+    }
+    let Some(jail) = Jail::set(User::Own).await else { return };
+    let launch = &jail.launch;
+    let parent =
+        ProxyBuilder::new("allowed_domains = [\"ok.test\"]").local("ok.test").start().await;
+    let settings = "[dns]\nservers = []\n[parent]\nask = \"name\"\n";
+    fs::write(launch.path("exeat.toml"), settings).unwrap();
+    let curl = "curl --silent --max-time 30 --cacert authority.pem";
+    let mut command = jail.command();
+    let script = format!(
+        "{curl} {}; {curl} --noproxy '*' {}; {curl} -o /dev/null -w '%{{http_connect}}' {}",
+        launch.https("ok.test"),
+        launch.http("ok.test"),
+        launch.https("no.test"),
+    );
+    command.args(["--parent", &parent.url(), "--", "sh", "-c", &script]);
+    let finished = run(command).await;
+    assert_eq!(finished.text(), "tlsplain403", "{}", finished.stderr);
+    let ended = |record: &Value| record["event.name"] == "exeat.end";
+    let ports: Vec<Value> =
+        parent.audit(2, ended).await.iter().map(|record| record["server.port"].clone()).collect();
+    assert_eq!(ports, [json!(launch.tls.origin.port()), json!(launch.plain.port())]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_can_be_regained() {
     for user in users() {

@@ -207,6 +207,21 @@ async fn signals_are_passed_on() {
     }
 }
 
+/// As under nohup(1).
+#[tokio::test]
+async fn hang_ups_that_are_ignored_stay_so() {
+    let launch = Launch::set().await;
+    for jail in ["off", "auto"] {
+        let mut command = bare("sh", launch.files.path());
+        let script = format!(
+            "trap '' HUP; exec '{EXEAT}' run --preset agent --jail {jail} -- \
+             sh -c 'kill -s HUP $$; echo lived'"
+        );
+        command.args(["-c", &script]);
+        assert_eq!(run(command).await.succeeded().text(), "lived\n", "{jail}");
+    }
+}
+
 /// By setsid(1): the program becomes the command itself, with the same number.
 pub(super) fn detached(command: &mut Command) -> Command {
     let mut detached = Command::new("setsid");

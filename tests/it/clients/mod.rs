@@ -5,6 +5,8 @@
 //! `EXEAT_TEST_CLIENTS=required` makes that a failure. Every client verifies certificates, and is
 //! told of no way out but the proxy.
 
+#[cfg(target_os = "linux")]
+mod composed;
 mod curl;
 mod git;
 #[cfg(target_os = "linux")]

@@ -124,9 +124,15 @@ impl Zone {
         let (udp, tcp) = loop {
             let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
-                break (Arc::new(udp), tcp);
+                break (udp, tcp);
             }
         };
+        self.serve_on(udp, tcp)
+    }
+
+    /// On sockets of one address.
+    pub(crate) fn serve_on(self, udp: UdpSocket, tcp: TcpListener) -> DnsServer {
+        let udp = Arc::new(udp);
         let address = udp.local_addr().unwrap();
         let server = DnsServer { address, zone: Arc::new(self), shared: Arc::default() };
         let over_udp = server.clone();

@@ -4,8 +4,10 @@ mod base64;
 mod connection;
 mod dns;
 #[cfg(target_os = "linux")]
-mod network;
+pub(crate) mod networks;
 mod origin;
+#[cfg(target_os = "linux")]
+mod own_network;
 mod proxy;
 mod raw;
 mod recorder;
@@ -14,9 +16,9 @@ mod skip;
 pub(crate) use base64::base64;
 pub(crate) use connection::{Connection, Reply};
 pub(crate) use dns::{DnsServer, Family, Garbage, Round, Zone};
-#[cfg(target_os = "linux")]
-pub(crate) use network::{add_addresses, in_own_network};
 pub(crate) use origin::{FullListener, Origin, RawOrigin, TlsOrigin};
+#[cfg(target_os = "linux")]
+pub(crate) use own_network::{add_addresses, in_own_network};
 pub(crate) use proxy::{Proxy, ProxyBuilder, signal};
 pub(crate) use raw::{
     Answer, connect as raw_connect, connect_to, connect_tunnel, exchange, get, read_answer,

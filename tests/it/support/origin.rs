@@ -87,7 +87,12 @@ impl FullListener {
 
 impl Origin {
     pub(crate) async fn start() -> Self {
-        let (listener, origin) = Self::bind().await;
+        Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// On a socket that listens already.
+    pub(crate) fn start_on(listener: TcpListener) -> Self {
+        let origin = Self::at(&listener);
         let served = origin.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -114,10 +119,8 @@ impl Origin {
         origin
     }
 
-    async fn bind() -> (TcpListener, Self) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        (listener, Self { address, shared: Arc::default() })
+    fn at(listener: &TcpListener) -> Self {
+        Self { address: listener.local_addr().unwrap(), shared: Arc::default() }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -151,6 +154,11 @@ impl Origin {
 
 impl TlsOrigin {
     pub(crate) async fn start(names: &[&str]) -> Self {
+        Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), names)
+    }
+
+    /// On a socket that listens already.
+    pub(crate) fn start_on(listener: TcpListener, names: &[&str]) -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -170,7 +178,7 @@ impl TlsOrigin {
             )
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let (listener, origin) = Origin::bind().await;
+        let origin = Origin::at(&listener);
         let served = origin.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {

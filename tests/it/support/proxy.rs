@@ -25,12 +25,11 @@ pub(crate) struct ProxyBuilder {
     extra: String,
     flags: Vec<String>,
     descriptors: Option<String>,
-    /// Where to listen, if not at a free port.
-    socket: Option<PathBuf>,
-    /// Whether to listen at every address.
-    everywhere: bool,
+    /// Where to listen, if not at a free port of loopback.
+    listen: Option<String>,
     /// Whose process it is, if not ours.
     user: Option<u32>,
+    variables: Vec<(String, String)>,
 }
 
 /// A running proxy. Ended when dropped.
@@ -95,14 +94,26 @@ impl ProxyBuilder {
 
     /// Listens at a path.
     pub(crate) fn socket(mut self, path: &Path) -> Self {
-        self.socket = Some(path.to_owned());
+        self.listen = Some(format!("unix:{}", path.display()));
         self
     }
 
     /// Listens at every address, not only on loopback.
     pub(crate) fn everywhere(mut self) -> Self {
-        self.everywhere = true;
+        self.listen = Some("0.0.0.0:0".into());
         self.flag("--allow-non-loopback")
+    }
+
+    /// Where it listens, if not at a free port.
+    pub(crate) fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address.to_string());
+        self
+    }
+
+    /// A variable of its environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Runs it as another user, to whom its files belong; for root.
@@ -151,11 +162,8 @@ impl ProxyBuilder {
         let mut child = command
             .arg("serve")
             .arg("--listen")
-            .arg(match &self.socket {
-                None if self.everywhere => "0.0.0.0:0".to_owned(),
-                None => "127.0.0.1:0".to_owned(),
-                Some(path) => format!("unix:{}", path.display()),
-            })
+            .arg(self.listen.as_deref().unwrap_or("127.0.0.1:0"))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .arg("--requirements")
             .arg(path.join("requirements.toml"))
             .arg("--settings")
@@ -202,7 +210,8 @@ impl ProxyBuilder {
         flags
     }
 
-    fn settings_text(&self) -> String {
+    /// Its exeat.toml.
+    pub(crate) fn settings_text(&self) -> String {
         let mut text = String::new();
         writeln!(text, "[egress]\nprivate = {:?}", self.private).unwrap();
         writeln!(text, "[dns]").unwrap();
@@ -323,7 +332,8 @@ fn command(descriptors: Option<&str>) -> Command {
         }
     };
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("EXEAT_") {
+        let text = name.to_string_lossy();
+        if text.starts_with("EXEAT_") || text.to_ascii_lowercase().ends_with("_proxy") {
             command.env_remove(name);
         }
     }
