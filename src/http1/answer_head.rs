@@ -94,9 +94,6 @@ pub enum AnswerError {
     /// More than [`MAX_INTERIM`] interim answers.
     #[error("the answer is preceded by too many interim ones")]
     TooManyInterim,
-    /// Nobody asked for what was sent: bytes after an answer, or before a request.
-    #[error("the origin sent what nobody asked for")]
-    Unasked,
 }
 
 /// The head of an answer, in bytes and in fields.

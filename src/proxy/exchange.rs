@@ -5,14 +5,14 @@
 //! and again elsewhere, is the business of `forward`.
 
 use std::{
-    future::{pending, poll_fn},
+    future::poll_fn,
     pin::pin,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     task::{Poll, ready},
     time::Duration,
 };
 
-use bytes::Buf as _;
+use bytes::{Buf as _, BytesMut};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -167,8 +167,9 @@ async fn send(
 ) -> Fault {
     let note = |event| match event {
         Event::Awaited => progress.awaited.store(true, Ordering::Relaxed),
+        Event::Came => progress.awaited.store(false, Ordering::Relaxed),
         Event::Moved(bytes) => {
-            progress.awaited.store(false, Ordering::Relaxed);
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
             progress.moved.fetch_add(bytes, Ordering::Relaxed);
             trail.moved(bytes, 0);
         }
@@ -176,16 +177,18 @@ async fn send(
     match relay(&mut from, &mut to, body, note).await {
         Ok(()) => progress.sent.store(true, Ordering::Relaxed),
         // It takes no more, but may have answered.
-        Err(Broken::Receiver) => {}
+        Err(Broken::Receiver | Broken::Stalled) => {}
         Err(Broken::Sender) => return Fault::Body,
         Err(Broken::Idle) => return Fault::Stalled,
     }
-    progress.awaited.store(false, Ordering::Relaxed);
     match (from.left().await, asked) {
         (Left::Gone, _) => Fault::Gone,
         // Nothing legitimate comes before the answer (RFC 6455 §4.1), which may take its time.
         (Left::Full, Asked::Upgrade) => Fault::Gone,
-        (Left::Full, Asked::Head | Asked::Ordinary) => pending().await,
+        (Left::Full, Asked::Head | Asked::Ordinary) => {
+            from.inflow.broken().await;
+            Fault::Gone
+        }
     }
 }
 
@@ -211,23 +214,27 @@ impl Answering<'_> {
         let (mut body, mut answered) = match begun {
             Ok(Some(begun)) => begun,
             Ok(None) => {
-                return match to.flush().await {
+                return match to.flush(&|_| {}).await {
                     Ok(()) => Outcome::Switched,
                     Err(_) => Outcome::Broken(Ending::ClientGone),
                 };
             }
             Err(error) => return Outcome::Failed(error.into()),
         };
-        self.progress.answering.store(true, Ordering::Relaxed);
         let note = |event| match event {
-            Event::Awaited => {}
-            Event::Moved(bytes) => self.trail.moved(0, bytes),
+            Event::Awaited | Event::Came => {}
+            Event::Moved(bytes) => self.trail.moved(0, u64::try_from(bytes).unwrap_or(u64::MAX)),
         };
         match relay(&mut from, &mut to, &mut body, note).await {
             Ok(()) => {}
-            Err(Broken::Idle) => return Outcome::Broken(Ending::IdleTimeout),
+            Err(Broken::Idle | Broken::Stalled) => return Outcome::Broken(Ending::IdleTimeout),
             Err(Broken::Sender) => return Outcome::Broken(Ending::OriginFailed),
             Err(Broken::Receiver) => return Outcome::Broken(Ending::ClientGone),
+        }
+        to.ends_by_closing(false);
+        // No buffer is kept while nothing is asked.
+        if from.inflow.held.is_empty() {
+            *from.inflow.held = BytesMut::new();
         }
         // A request that goes on is cut off, and what comes after an answer is no other's.
         let is_sent = self.progress.is_sent();
@@ -242,6 +249,8 @@ impl Answering<'_> {
         let Self { asked, progress, deadline, wait, .. } = self;
         let mut search = AnswerSearch::default();
         let failed = |failure| Poll::Ready(Err(Outcome::Failed(failure)));
+        // An exchange before this one may have been cut short.
+        wait.end();
         let mut moved = 0;
         let mut has_moved = || {
             let now = progress.moved.load(Ordering::Relaxed);
@@ -258,7 +267,7 @@ impl Answering<'_> {
                 }
                 match from.inflow.poll_fill(cx, READ_BYTES) {
                     Poll::Ready(Ok(true)) => {}
-                    Poll::Ready(Ok(false)) if !from.inflow.held.is_empty() => {
+                    Poll::Ready(Ok(false) | Err(_)) if !from.inflow.held.is_empty() => {
                         return failed(AnswerError::CutOff.into());
                     }
                     Poll::Ready(Ok(false) | Err(_)) => return failed(Failure::BrokeOff),
@@ -306,11 +315,15 @@ impl Answering<'_> {
         let persists =
             self.manners.persists && self.progress.is_sent() && !self.drain.is_cancelled();
         let (out, onward) = rewrite::answer(&head, Manners { persists, ..self.manners });
+        self.progress.answering.store(true, Ordering::Relaxed);
         to.out = out;
         to.coding = match onward {
             Onward::Chunked => Coding::Chunked,
             Onward::Close | Onward::Length => Coding::Plain,
         };
+        if onward == Onward::Close {
+            to.ends_by_closing(true);
+        }
         let answered = Answered {
             origin_is_open: rewrite::leaves_open(&head),
             client_is_open: persists && onward != Onward::Close,
@@ -331,8 +344,7 @@ impl From<AnswerError> for Failure {
             | AnswerError::Malformed(_)
             | AnswerError::StatusLine
             | AnswerError::Switching
-            | AnswerError::TooManyInterim
-            | AnswerError::Unasked => Self::Protocol,
+            | AnswerError::TooManyInterim => Self::Protocol,
         }
     }
 }

@@ -75,13 +75,14 @@ pub(super) fn via(version: Version) -> &'static [u8] {
     }
 }
 
-/// Whether another message may follow on the connection, as far as its sender is concerned (RFC
-/// 9112 §9.3).
+/// Whether another message may follow on the connection, as far as its sender is concerned. With
+/// HTTP/1.0 a proxy keeps none, whatever is said (RFC 9112 §9.3).
 pub(super) fn persists(fields: &Fields<'_>, version: Version) -> bool {
-    let says = |word: &[u8]| fields.elements("connection").any(|it| it.eq_ignore_ascii_case(word));
     match version {
-        Version::Http10 => says(b"keep-alive") && !says(b"close"),
-        Version::Http11 => !says(b"close"),
+        Version::Http10 => false,
+        Version::Http11 => {
+            !fields.elements("connection").any(|word| word.eq_ignore_ascii_case(b"close"))
+        }
     }
 }
 
@@ -137,7 +138,7 @@ mod tests {
         assert!(
             persists(&fields(&[]), Version::Http11) && !persists(&fields(&[]), Version::Http10)
         );
-        assert!(!says("x, Close", Version::Http11) && says("Keep-Alive", Version::Http10));
+        assert!(!says("x, Close", Version::Http11) && !says("Keep-Alive", Version::Http10));
     }
 
     #[test]

@@ -215,7 +215,8 @@ impl Forwarding<'_> {
         let mut replayed = false;
         loop {
             let kept = if replayed { None } else { self.kept() };
-            let may_be_replayed = kept.is_some() && self.request.outgoing.is_replayable;
+            let is_kept = kept.is_some();
+            let may_be_replayed = is_kept && self.request.outgoing.is_replayable;
             let mut origin = match kept {
                 Some(origin) => origin,
                 None => match self.connect(authority).await? {
@@ -225,7 +226,14 @@ impl Forwarding<'_> {
                 },
             };
             self.admission.trail.reached(origin.peer());
-            self.give_leave().await;
+            let waited = self.give_leave().await;
+            // What has come before anything was asked is no answer to it.
+            if (waited || !is_kept) && !origin.is_open() {
+                match is_kept {
+                    true => continue,
+                    false => return Err(self.admission.fail(OriginFailure::Protocol)),
+                }
+            }
             let progress = Progress::default();
             let outcome = match self.exchange(authority, &mut origin, &progress).await {
                 Ok(outcome) => outcome,
@@ -293,16 +301,17 @@ impl Forwarding<'_> {
         standing.during(authority, peer, exchange.run(client, origin)).await
     }
 
-    /// Tells a client that waits for it to send its body.
-    async fn give_leave(&mut self) {
+    /// Tells a client that waits for it to send its body; whether there was one.
+    async fn give_leave(&mut self) -> bool {
         let Self { road, request, .. } = self;
-        if std::mem::take(&mut request.waits_for_leave)
+        let waits = std::mem::take(&mut request.waits_for_leave)
             && !request.body.is_empty()
-            && road.inbound.is_idle()
-        {
+            && road.inbound.is_idle();
+        if waits {
             // Whether it has been taken shows when the body comes.
             road.inbound.say(CONTINUE.to_vec()).await;
         }
+        waits
     }
 
     /// The client has its answer.

@@ -5,7 +5,7 @@
 //! is read beyond it but what came with it, until its body has been moved or its answer is due.
 
 use std::{
-    future::{pending, poll_fn},
+    future::poll_fn,
     task::{Poll, ready},
     time::Duration,
 };
@@ -172,7 +172,7 @@ impl Inbound {
 
     /// Writes something of our own; false if the client does not take it.
     pub(super) async fn say(&mut self, bytes: Vec<u8>) -> bool {
-        self.split(bytes).1.flush().await.is_ok()
+        self.split(bytes).1.flush(&|_| {}).await.is_ok()
     }
 
     /// Returns when the client goes away. What it sends meanwhile is held, as far as there is room.
@@ -181,9 +181,10 @@ impl Inbound {
     ///
     /// Nothing is lost.
     pub(super) async fn gone(&mut self) {
-        match self.split(Vec::new()).0.left().await {
+        let (mut from, _) = self.split(Vec::new());
+        match from.left().await {
             Left::Gone => {}
-            Left::Full => pending().await,
+            Left::Full => from.inflow.broken().await,
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::{Buf as _, BytesMut};
+use socket2::SockRef;
 use tokio::{io::AsyncWrite as _, net::tcp::WriteHalf};
 
 use super::standstill::Standstill;
@@ -31,6 +32,8 @@ pub(super) struct Receiver<'a> {
     half: WriteHalf<'a>,
     /// To be written before anything else.
     pub(super) out: Vec<u8>,
+    /// How much of that is payload.
+    gathered: usize,
     pub(super) coding: Coding,
     /// Nothing may be left unread for that long.
     stall: Option<(&'a mut Standstill, Duration)>,
@@ -54,6 +57,8 @@ pub(super) enum Broken {
     Sender,
     /// It could not be written.
     Receiver,
+    /// It was not taken for too long.
+    Stalled,
 }
 
 /// What happens while a body moves.
@@ -61,8 +66,10 @@ pub(super) enum Broken {
 pub(super) enum Event {
     /// More of it is waited for.
     Awaited,
-    /// That many bytes of payload have moved.
-    Moved(u64),
+    /// More of it has come.
+    Came,
+    /// That many bytes of payload have been written.
+    Moved(usize),
 }
 
 /// Payload up to that many bytes is gathered with what stands around it; more is not copied.
@@ -93,26 +100,26 @@ pub(super) async fn relay(
         ended = part.end;
         if part.payload > 0 {
             let payload = from.held().get(..part.payload).unwrap_or_default();
-            to.payload(payload).await?;
+            to.payload(payload, &note).await?;
             from.held().advance(part.payload);
-            note(Event::Moved(u64::try_from(part.payload).unwrap_or(u64::MAX)));
         }
         if ended || part.payload > 0 {
             continue;
         }
-        to.flush().await?;
+        to.flush(&note).await?;
         note(Event::Awaited);
-        if !from.fill(body).await? {
-            match body {
-                Framed::UntilClose => ended = true,
-                Framed::Chunked(_) | Framed::Length(_) => return Err(Broken::Sender),
-            }
+        let more = from.fill(body).await?;
+        note(Event::Came);
+        match body {
+            Framed::UntilClose => ended = !more,
+            Framed::Chunked(_) | Framed::Length(_) if more => {}
+            Framed::Chunked(_) | Framed::Length(_) => return Err(Broken::Sender),
         }
     }
     if to.coding == Coding::Chunked {
         to.out.extend_from_slice(b"0\r\n\r\n");
     }
-    to.flush().await
+    to.flush(&note).await
 }
 
 impl<'a> Sender<'a> {
@@ -150,11 +157,11 @@ impl<'a> Receiver<'a> {
         coding: Coding,
         stall: Option<(&'a mut Standstill, Duration)>,
     ) -> Self {
-        Self { half, out, coding, stall }
+        Self { half, out, gathered: 0, coding, stall }
     }
 
     /// Takes some payload; what is gathered of it is written by the next [`flush`](Self::flush).
-    async fn payload(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+    async fn payload(&mut self, bytes: &[u8], note: &impl Fn(Event)) -> Result<(), Broken> {
         if self.coding == Coding::Chunked {
             write!(self.out, "{:x}\r\n", bytes.len()).ok();
         }
@@ -162,10 +169,18 @@ impl<'a> Receiver<'a> {
         if self.out.len() + bytes.len() <= GATHERED_BYTES {
             self.out.extend_from_slice(bytes);
             self.out.extend_from_slice(end);
+            self.gathered += bytes.len();
             return Ok(());
         }
         let out = std::mem::take(&mut self.out);
-        self.write([&out, bytes, end]).await
+        self.write([&out, bytes, end], note).await
+    }
+
+    /// While the answer has no other end than the connection's, a connection that is dropped is
+    /// reset: so nothing that broke off looks complete.
+    pub(super) fn ends_by_closing(&self, unfinished: bool) {
+        let linger = unfinished.then_some(Duration::ZERO);
+        SockRef::from(self.half.as_ref()).set_linger(linger).ok();
     }
 
     /// Writes what is gathered.
@@ -173,22 +188,23 @@ impl<'a> Receiver<'a> {
     /// # Errors
     ///
     /// It cannot be written, or is not taken in time.
-    pub(super) async fn flush(&mut self) -> Result<(), Broken> {
+    pub(super) async fn flush(&mut self, note: &impl Fn(Event)) -> Result<(), Broken> {
         if self.out.is_empty() {
             return Ok(());
         }
         let out = std::mem::take(&mut self.out);
-        self.write([&out, &[], &[]]).await
+        self.write([&out, &[], &[]], note).await
     }
 
-    async fn write(&mut self, mut parts: [&[u8]; 3]) -> Result<(), Broken> {
-        let Self { half, stall, .. } = self;
+    /// Writes what stands before the payload, the payload, and what stands behind it.
+    async fn write(&mut self, mut parts: [&[u8]; 3], note: &impl Fn(Event)) -> Result<(), Broken> {
+        let Self { half, stall, gathered, .. } = self;
         poll_fn(|cx| {
             while parts.iter().any(|part| !part.is_empty()) {
                 let Poll::Ready(written) = poll_write(half, cx, parts) else {
                     let Some((standstill, limit)) = stall else { return Poll::Pending };
                     ready!(standstill.poll(cx, *limit));
-                    return Poll::Ready(Err(Broken::Receiver));
+                    return Poll::Ready(Err(Broken::Stalled));
                 };
                 if let Some((standstill, _)) = stall {
                     standstill.end();
@@ -198,10 +214,15 @@ impl<'a> Receiver<'a> {
                     Ok(0) | Err(_) => return Poll::Ready(Err(Broken::Receiver)),
                 }
                 let mut written = written.unwrap_or(0);
+                let payload = parts[1].len();
                 for part in &mut parts {
                     let here = written.min(part.len());
                     *part = part.get(here..).unwrap_or_default();
                     written -= here;
+                }
+                if parts[0].is_empty() {
+                    let before = std::mem::take(gathered);
+                    note(Event::Moved(before + payload - parts[1].len()));
                 }
             }
             Poll::Ready(Ok(()))

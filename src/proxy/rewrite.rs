@@ -150,12 +150,10 @@ pub(super) fn answer(head: &AnswerHead<'_>, manners: Manners) -> (Vec<u8>, Onwar
     (out, onward)
 }
 
-/// Says whether another request may follow, unless that goes without saying.
+/// Says that no other request may follow, if so.
 pub(super) fn write_persistence(out: &mut Vec<u8>, manners: Manners) {
-    match (manners.persists, manners.version) {
-        (false, _) => fields::write(out, b"connection", b"close"),
-        (true, Version::Http10) => fields::write(out, b"connection", b"keep-alive"),
-        (true, Version::Http11) => {}
+    if !manners.persists {
+        fields::write(out, b"connection", b"close");
     }
 }
 
@@ -312,16 +310,13 @@ mod tests {
 
     #[test]
     fn old_clients_get_no_chunks() {
-        let old = Manners { version: Version::Http10, persists: true };
+        let old = Manners { version: Version::Http10, persists: false };
         let chunked = "HTTP/1.1 200 OK\nTransfer-Encoding: chunked";
         let closing = "HTTP/1.1 200 OK\nvia: 1.1 exeat\nconnection: close".to_owned();
         assert_eq!(passed_back(chunked, Asked::Ordinary, old), (closing, Onward::Close));
         let (text, onward) =
             passed_back("HTTP/1.0 200 OK\nContent-Length: 1", Asked::Ordinary, old);
-        assert!(
-            text.ends_with("via: 1.0 exeat\ncontent-length: 1\nconnection: keep-alive"),
-            "{text}"
-        );
+        assert!(text.ends_with("via: 1.0 exeat\ncontent-length: 1\nconnection: close"), "{text}");
         assert_eq!(onward, Onward::Length);
     }
 }

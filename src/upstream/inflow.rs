@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::net::tcp::ReadHalf;
+use tokio::{io::Interest, net::tcp::ReadHalf};
 use tokio_util::io::poll_read_buf;
 
 /// The reading side of a socket, and what has been read.
@@ -24,6 +24,11 @@ impl<'a> Inflow<'a> {
     #[must_use]
     pub fn new(from: ReadHalf<'a>, held: &'a mut BytesMut) -> Self {
         Self { from, held }
+    }
+
+    /// Returns when the connection is reset, or was: of nothing else is known while it is not read.
+    pub async fn broken(&self) {
+        self.from.ready(Interest::ERROR).await.ok();
     }
 
     /// Reads some more, at most about `bytes` at a time; false at the end of the stream.

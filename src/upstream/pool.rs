@@ -33,7 +33,12 @@ struct Idle {
     by_authority: HashMap<Authority, VecDeque<Kept>>,
     count: usize,
     closed: bool,
+    /// When those that are closed were looked for.
+    looked_at: Option<Instant>,
 }
+
+/// So often at most a full pool looks for connections that their origins have closed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Kept {
@@ -41,6 +46,19 @@ struct Kept {
     since: Instant,
     /// Where its socket is watched.
     thread: ThreadId,
+}
+
+impl Idle {
+    fn close_dead(&mut self, max_age: Duration) {
+        let Self { by_authority, count, looked_at, .. } = self;
+        *looked_at = Some(Instant::now());
+        by_authority.retain(|_, kept| {
+            let before = kept.len();
+            kept.retain(|kept| kept.origin.is_open() && kept.since.elapsed() < max_age);
+            *count -= before - kept.len();
+            !kept.is_empty()
+        });
+    }
 }
 
 impl Pool {
@@ -75,28 +93,25 @@ impl Pool {
     /// Keeps a connection whose answer has been read to its end; closes it if there is no room.
     pub fn keep(&self, origin: Origin) {
         let mut idle = self.lock();
-        let Idle { by_authority, count, closed } = &mut *idle;
-        if *closed || *count >= self.in_all {
+        let is_full = |idle: &Idle| {
+            let kept = idle.by_authority.get(origin.authority()).map_or(0, VecDeque::len);
+            idle.count >= self.in_all || kept >= self.per_origin
+        };
+        if is_full(&idle) && idle.looked_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+            idle.close_dead(self.max_age);
+        }
+        if idle.closed || is_full(&idle) {
             return;
         }
-        let kept = by_authority.entry(origin.authority().clone()).or_default();
-        if kept.len() < self.per_origin {
-            let thread = thread::current().id();
-            kept.push_back(Kept { origin, since: Instant::now(), thread });
-            *count += 1;
-        }
+        idle.count += 1;
+        let thread = thread::current().id();
+        let kept = idle.by_authority.entry(origin.authority().clone()).or_default();
+        kept.push_back(Kept { origin, since: Instant::now(), thread });
     }
 
     /// Closes what is too old or was closed by its origin.
     pub fn sweep(&self) {
-        let mut idle = self.lock();
-        let Idle { by_authority, count, .. } = &mut *idle;
-        by_authority.retain(|_, kept| {
-            let before = kept.len();
-            kept.retain(|kept| kept.origin.is_open() && kept.since.elapsed() < self.max_age);
-            *count -= before - kept.len();
-            !kept.is_empty()
-        });
+        self.lock().close_dead(self.max_age);
     }
 
     /// Closes everything and keeps nothing from here on.

@@ -477,3 +477,33 @@ async fn an_upload_that_moves_has_all_the_time_it_needs() {
     server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
     assert_eq!(read_answer(&mut client).await.status, 200);
 }
+
+/// It is the origin that everything waits for, not the client.
+#[tokio::test]
+async fn an_upload_that_the_origin_does_not_take_is_504() {
+    let settings = "[timeouts]\nresponse_head = \"1s\"";
+    let proxy = ProxyBuilder::new("allowed_domains = [\"ok.test\"]").local("ok.test");
+    let proxy = proxy.settings(settings).start().await;
+    let origin = RawOrigin::bind().await;
+    let port = origin.port();
+    let client = raw_connect(proxy.address).await;
+    let (mut answers, mut body) = client.into_split();
+    let uploading = tokio::spawn(async move {
+        let head = format!(
+            "POST http://ok.test:{port}/ HTTP/1.1\r\nHost: ok.test:{port}\r\n\
+             Content-Length: 100000000\r\n\r\n"
+        );
+        body.write_all(head.as_bytes()).await.ok();
+        body.write_all(&vec![0; 100_000_000]).await.ok();
+        body
+    });
+    let (_server, _) = origin.accept_request().await;
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+        assert_ne!(answers.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 504 "), "{}", answer.escape_ascii());
+    uploading.abort();
+    let end = proxy.audit(1, |record| record["event.name"] == "exeat.end").await.remove(0);
+    assert_eq!(end["exeat.ending"], "response_timeout");
+}

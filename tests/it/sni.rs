@@ -505,8 +505,14 @@ pub(crate) async fn last_end_that(proxy: &Proxy, expected: impl Fn(&Value) -> bo
     eventually("the end of the tunnel", || {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
-        let last: Value = serde_json::from_str(whole.lines().last()?).unwrap();
-        (last["event.name"] == "exeat.end" && expected(&last)).then_some(last)
+        let records: Vec<Value> =
+            whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        // The end of an earlier one may be recorded later.
+        let newest =
+            records.iter().filter_map(|record| record["exeat.request.id"].as_u64()).max()?;
+        let of_newest = |record: &&Value| record["exeat.request.id"] == newest;
+        let mut ends = records.iter().filter(of_newest);
+        ends.find(|end| end["event.name"] == "exeat.end" && expected(end)).cloned()
     })
     .await
 }

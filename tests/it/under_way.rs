@@ -185,3 +185,50 @@ async fn nothing_reaches_an_origin_that_is_refused_while_its_name_is_looked_up()
         }
     }
 }
+
+/// To a client of HTTP/1.0 the end of the connection is that of the answer: only a reset says
+/// that it is not whole.
+#[tokio::test]
+async fn an_answer_that_ends_with_the_connection_is_reset() {
+    let origin = RawOrigin::bind().await;
+    let port = origin.port();
+    let request = format!("GET http://b.test:{port}/ HTTP/1.0\r\nHost: b.test:{port}\r\n\r\n");
+    for cut in ["policy", "origin"] {
+        let proxy = proxy().await;
+        let mut client = raw_connect(proxy.address).await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut server, _) = origin.accept_request().await;
+        let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n";
+        server.write_all(answer).await.unwrap();
+        assert!(read_head(&mut client).await.contains("connection: close\r\n"));
+        client.read_exact(&mut [0; 5]).await.unwrap();
+        match cut {
+            "policy" => change(&proxy, ONE),
+            _ => server.shutdown().await.unwrap(),
+        }
+        let error = timeout(PATIENCE, client.read(&mut [0; 9])).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{cut}");
+    }
+}
+
+/// The deadline of a request that was cut short is not that of the next one.
+#[tokio::test]
+async fn a_deadline_begins_with_its_request() {
+    let origin = RawOrigin::bind().await;
+    let port = origin.port();
+    let settings = "[timeouts]\nresponse_head = \"3s\"";
+    let proxy = ProxyBuilder::new(BOTH).local("a.test").local("b.test").settings(settings);
+    let proxy = proxy.start().await;
+    let mut client = raw_connect(proxy.address).await;
+    client.write_all(&get("b.test", port)).await.unwrap();
+    let (server, _) = origin.accept_request().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    change(&proxy, ONE);
+    assert_eq!(read_answer(&mut client).await.status, 403);
+    drop(server);
+    let asked = std::time::Instant::now();
+    client.write_all(&get("a.test", port)).await.unwrap();
+    let (_server, _) = origin.accept_request().await;
+    assert_eq!(read_answer(&mut client).await.status, 504);
+    assert!(asked.elapsed() >= Duration::from_secs(3), "{:?}", asked.elapsed());
+}
