@@ -24,7 +24,7 @@ use super::{
 use crate::{
     confine::{Confinement, Files, confine},
     dns::{DnsStartError, Resolver},
-    observe::{Audit, AuditError, AuditOutput, Counters, Refusals},
+    observe::{Audit, AuditError, AuditOutput, Counters, Memory},
     policy::{Egress, Mode, Policy, Ruleset},
     proxy::{
         Bound, Captured, Context, Destinations, ListenError, Pipes, Places, SelfTestError, Workers,
@@ -52,7 +52,7 @@ pub struct Opened {
     resolver: Resolver,
     audit: AuditOutput,
     counters: Arc<Counters>,
-    refusals: Option<Arc<Refusals>>,
+    memory: Option<Arc<Memory>>,
     captured: Option<Captured>,
     lowered: Option<String>,
 }
@@ -139,9 +139,6 @@ impl Opened {
                 "`[egress] private` has no effect: the policy writes allow_local_binding = false"
             );
         }
-        if settings.mode == Mode::Observe && settings.audit == AuditTarget::Off {
-            tracing::warn!("observed requests are not recorded: the audit is off");
-        }
         let parent = ParentFound::look(&settings.parent, applied.ruleset.allow_upstream_proxy)?;
         let address = listen_address(&settings, &applied.ruleset)?;
         let bound = Bound::new(address)?;
@@ -163,7 +160,7 @@ impl Opened {
             resolver,
             audit,
             counters,
-            refusals: None,
+            memory: None,
             captured: None,
             lowered,
         })
@@ -193,10 +190,10 @@ impl Opened {
         Ok(Self { captured: Some(captured), ..self })
     }
 
-    /// Tells of each refusal.
+    /// Tells of each record, whatever the audit is.
     #[must_use]
-    pub fn count_refusals(self, refusals: Arc<Refusals>) -> Self {
-        Self { refusals: Some(refusals), ..self }
+    pub fn remember(self, memory: Arc<Memory>) -> Self {
+        Self { memory: Some(memory), ..self }
     }
 
     /// Where it will listen.
@@ -253,6 +250,10 @@ impl Opened {
         let mut summary = summary(&self.source, &self.applied);
         let Applied { ruleset, warnings, .. } = self.applied;
         let settings = self.settings;
+        let is_recorded = settings.audit != AuditTarget::Off || self.memory.is_some();
+        if settings.mode == Mode::Observe && !is_recorded {
+            tracing::warn!("observed requests are not recorded: the audit is off");
+        }
         let address = self.bound.address();
         let clients = settings
             .listen
@@ -270,12 +271,8 @@ impl Opened {
             }
             summary.push_str(&format!("; {found}"));
         }
-        let (audit, audit_end) = Audit::start(
-            self.audit,
-            self.refusals,
-            settings.audit_queue,
-            Arc::clone(&self.counters),
-        );
+        let (audit, audit_end) =
+            Audit::start(self.audit, self.memory, settings.audit_queue, Arc::clone(&self.counters));
         let policy = Policy::new(ruleset, egress.clone(), 1);
         let (policies, policy) = watch::channel(Arc::new(policy));
         let limits = settings.limits;

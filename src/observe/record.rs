@@ -376,7 +376,7 @@ impl From<Denial> for Refused {
 }
 
 /// RFC 3339 in UTC, always with milliseconds, so that stamps sort as text.
-fn stamp(at: SystemTime) -> String {
+pub(super) fn stamp(at: SystemTime) -> String {
     let at = OffsetDateTime::from(at);
     let ((year, month, day), (hour, minute, second, millisecond)) =
         (at.to_calendar_date(), at.to_hms_milli());

@@ -18,14 +18,6 @@ impl Jail {
         command
     }
 
-    /// Where whoever is jailed may write.
-    fn workplace(&self) -> PathBuf {
-        let path = self.launch.path("work");
-        fs::create_dir(&path).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
-        path
-    }
-
     /// Runs a client of the web that prints of each of four addresses what it got there, or
     /// `refused`: plain and TLS, allowed and refused.
     async fn browse(&self, client: &str) {

@@ -24,6 +24,8 @@ mod published;
 mod python;
 #[cfg(target_os = "linux")]
 mod servers;
+#[cfg(unix)]
+mod suggested;
 
 use std::{
     fs,
