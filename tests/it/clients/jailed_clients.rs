@@ -39,6 +39,20 @@ impl Jail {
     }
 }
 
+/// Prints of each address what is there, or `refused`.
+const NODE_FETCH: &str = r#"
+(async () => {
+    for (const address of process.argv.slice(2)) {
+        try {
+            console.log(await (await fetch(address)).text());
+        } catch (error) {
+            console.error(error);
+            console.log("refused");
+        }
+    }
+})();
+"#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn git_over_ssh() {
     if !git_installed().await {
@@ -168,21 +182,9 @@ async fn node_fetch() {
     if !installed("node with fetch", &["node", "-e", "fetch.name"]).await {
         return;
     }
-    let program = r#"
-(async () => {
-    for (const address of process.argv.slice(2)) {
-        try {
-            console.log(await (await fetch(address)).text());
-        } catch (error) {
-            console.error(error);
-            console.log("refused");
-        }
-    }
-})();
-"#;
     for user in users() {
         let Some(jail) = Jail::set(user).await else { return };
-        fs::write(jail.launch.path("fetch.js"), program).unwrap();
+        fs::write(jail.launch.path("fetch.js"), NODE_FETCH).unwrap();
         jail.browse("NODE_EXTRA_CA_CERTS=authority.pem node fetch.js").await;
     }
 }
@@ -214,5 +216,74 @@ asyncio.run(fetch())
         }
         fs::write(jail.launch.path("fetch.py"), program).unwrap();
         jail.browse("python3 fetch.py").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_told_nothing_finds_the_policy_and_nothing_else() {
+    let node = installed("node with fetch", &["node", "-e", "fetch.name"]);
+    if !(node.await && curl_installed().await && python_installed().await) {
+        return;
+    }
+    let get = r#"
+import ssl, sys, urllib.request
+trust = ssl.create_default_context(cafile="authority.pem")
+for address in sys.argv[1:]:
+    try:
+        print(urllib.request.urlopen(address, context=trust, timeout=30).read().decode())
+    except OSError:
+        print("refused")
+"#;
+    // Past the policy: this machine, and an address that is nobody's.
+    let around = r#"
+import socket
+for kind, to in [(socket.SOCK_STREAM, ("127.0.0.1", TCP)), (socket.SOCK_DGRAM, ("127.0.0.1", UDP)),
+        (socket.SOCK_STREAM, ("198.51.100.1", 443)), (socket.SOCK_DGRAM, ("198.51.100.1", 443))]:
+    try:
+        with socket.socket(socket.AF_INET, kind) as s:
+            s.settimeout(30)
+            s.connect(to)
+            s.send(b"x")
+            s.recv(1)
+            print("open")
+    except ConnectionError:
+        print("closed")
+"#;
+    for user in users() {
+        let Some(jail) = Jail::set(user).await else { return };
+        let launch = &jail.launch;
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let around = around
+            .replace("TCP", &launch.plain.port().to_string())
+            .replace("UDP", &udp.local_addr().unwrap().port().to_string());
+        for (name, program) in [("get.py", get), ("around.py", &around), ("fetch.js", NODE_FETCH)] {
+            fs::write(launch.path(name), program).unwrap();
+        }
+        let (allowed, refused) = (launch.https("ok.test"), launch.https("no.test"));
+        let finished = run(jail.untold(&format!(
+            "for i in {allowed} {refused}; do \
+             curl --silent --max-time 30 --cacert authority.pem $i && echo || echo refused; done; \
+             python3 get.py {allowed} {refused}; \
+             NODE_EXTRA_CA_CERTS=authority.pem node fetch.js {allowed} {refused}; \
+             python3 around.py",
+        )))
+        .await;
+        let expected = ["tls\nrefused\n"; 3].concat() + &"closed\n".repeat(4);
+        assert_eq!(finished.text(), expected, "{user:?} {}", finished.stderr);
+        assert_eq!(asked(&launch.tls.origin), ["GET /"; 3]);
+        assert_eq!(launch.plain.connections(), 0);
+        udp.set_nonblocking(true).unwrap();
+        assert!(udp.recv(&mut [0]).is_err(), "nobody came");
+
+        let finished = run(jail.script("exec \"$EXEAT\" doctor")).await;
+        let text = finished.text();
+        assert_eq!(finished.code, Some(0), "{user:?} {text} {}", finished.stderr);
+        let closed =
+            |what: &str| text.lines().any(|line| line.starts_with(&format!("closed   {what}")));
+        for what in
+            ["TCP to 1.1.1.1:443", "UDP (QUIC) to 1.1.1.1", "UDP (DNS) to 1.1.1.1", "metadata"]
+        {
+            assert!(closed(what), "{user:?} {what} {text}");
+        }
     }
 }
