@@ -25,7 +25,7 @@ use super::{
 use crate::{
     confine::{Confinement, Files, confine},
     dns::{DnsStartError, Resolver},
-    observe::{Audit, AuditError, AuditOutput, Counters, Refusals},
+    observe::{Audit, AuditError, AuditOutput, Counters, Memory},
     policy::{Egress, Mode, Policy, Ruleset},
     proxy::{
         Bound, Captured, Context, Destinations, Endpoint, ListenError, Listeners, OwnConnections,
@@ -56,7 +56,7 @@ pub struct Opened {
     resolver: Resolver,
     audit: AuditOutput,
     counters: Arc<Counters>,
-    refusals: Option<Arc<Refusals>>,
+    memory: Option<Arc<Memory>>,
     captured: Option<Captured>,
     lowered: Option<String>,
 }
@@ -143,9 +143,6 @@ impl Opened {
                 "`[egress] private` has no effect: the policy writes allow_local_binding = false"
             );
         }
-        if settings.mode == Mode::Observe && settings.audit == AuditTarget::Off {
-            tracing::warn!("observed requests are not recorded: the audit is off");
-        }
         let parent = ParentFound::look(&settings.parent, applied.ruleset.allow_upstream_proxy)?;
         let listeners = listeners(&settings, &applied.ruleset)?;
         let bound_within = Bound::on_loopback()?;
@@ -166,7 +163,7 @@ impl Opened {
             resolver,
             audit,
             counters,
-            refusals: None,
+            memory: None,
             captured: None,
             lowered,
         })
@@ -198,10 +195,10 @@ impl Opened {
         Ok(Self { captured: Some(captured), ..self })
     }
 
-    /// Tells of each refusal.
+    /// Tells of each record, whatever the audit is.
     #[must_use]
-    pub fn count_refusals(self, refusals: Arc<Refusals>) -> Self {
-        Self { refusals: Some(refusals), ..self }
+    pub fn remember(self, memory: Arc<Memory>) -> Self {
+        Self { memory: Some(memory), ..self }
     }
 
     /// Where it will listen for HTTP.
@@ -278,6 +275,10 @@ impl Opened {
         let mut summary = summary(&self.source, &self.applied);
         let Applied { ruleset, warnings, .. } = self.applied;
         let settings = self.settings;
+        let is_recorded = settings.audit != AuditTarget::Off || self.memory.is_some();
+        if settings.mode == Mode::Observe && !is_recorded {
+            tracing::warn!("observed requests are not recorded: the audit is off");
+        }
         let Listeners { http, socks, transparent } = &self.listeners;
         let transparent: Vec<Place> = transparent.iter().map(Endpoint::place).collect();
         let (place, socks_place) = (http.place(), socks.as_ref().map(Endpoint::place));
@@ -305,12 +306,8 @@ impl Opened {
             }
             summary.push_str(&format!("; {found}"));
         }
-        let (audit, audit_end) = Audit::start(
-            self.audit,
-            self.refusals,
-            settings.audit_queue,
-            Arc::clone(&self.counters),
-        );
+        let (audit, audit_end) =
+            Audit::start(self.audit, self.memory, settings.audit_queue, Arc::clone(&self.counters));
         let unix_sockets = match ruleset.allows_sockets() {
             true => UnixSockets::Open,
             false => UnixSockets::Closed,

@@ -13,6 +13,7 @@ mod health;
 mod import;
 #[cfg(target_os = "linux")]
 mod inside;
+mod mode;
 mod parent;
 mod place;
 mod policy;
@@ -21,6 +22,7 @@ mod proxy;
 mod run;
 mod serve;
 mod settings;
+mod slot;
 mod suggest;
 mod validate;
 mod why;

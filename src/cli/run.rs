@@ -6,7 +6,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     num::NonZero,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, ExitStatus},
     sync::Arc,
     time::Duration,
@@ -17,11 +17,13 @@ use tokio::{runtime::Builder, sync::oneshot};
 
 use super::{
     Exit, complain,
+    mode::ModeArg,
     parent::ParentArgs,
     policy::{PolicyArgs, show},
     say,
     serve::cannot_start,
     settings::SettingsArgs,
+    suggest::Suggested,
 };
 use crate::{
     app::{Opened, StartError},
@@ -30,7 +32,8 @@ use crate::{
         Variable, Within, can_restrict, exit_code, publishable, variables, wait,
     },
     net::{Authority, Host, Port},
-    observe::{Refusals, start_log},
+    observe::{Memory, start_log},
+    policy::Mode,
     settings::{Environment, Flags, Permissions, Settings, Socks},
     source::SYSTEM_FILE,
 };
@@ -46,6 +49,14 @@ pub(super) struct Run {
     /// Where audit records go: stdout, stderr, off or a file [default: off, whatever else says so]
     #[arg(long, value_name = "TARGET")]
     audit: Option<String>,
+    /// `observe` lets through hosts that no rule speaks about, and says at the end which they were.
+    /// Only what is denied or local is still refused
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = ModeArg::Enforce)]
+    mode: ModeArg,
+    /// At the end, write here the requirements.toml that allows what was let through; a file that is
+    /// there is replaced
+    #[arg(long, value_name = "FILE")]
+    suggest: Option<PathBuf>,
     /// Whether the program is kept from going around the proxy
     #[arg(long, value_enum, default_value_t = Jail::Auto)]
     jail: Jail,
@@ -99,7 +110,7 @@ impl Run {
             Ok(parent) => parent,
             Err(exit) => return exit.into(),
         };
-        let Self { policy, audit, jail, publish, command, .. } = self;
+        let Self { policy, audit, jail, publish, mode, suggest, command, .. } = self;
         let flags = Flags {
             requirements: policy.requirements,
             preset: policy.preset,
@@ -107,6 +118,7 @@ impl Run {
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()),
             socks: Some(Socks::Off),
             audit: Some(audit.unwrap_or_else(|| "off".into())),
+            mode: mode.into(),
             drain: Some(DRAIN),
             parent,
             ..Flags::default()
@@ -114,11 +126,15 @@ impl Run {
         let mut settings = Settings::resolve(flags, environment, file);
         settings.listen.clients = None;
         settings.listen.transparent = Vec::new();
-        let refusals = Arc::new(Refusals::default());
+        let suggested = match suggest.map(Suggested::open).transpose() {
+            Ok(suggested) => suggested,
+            Err(exit) => return exit.into(),
+        };
+        let memory = Arc::new(Memory::default());
         // Must come before `Opened::new`, which raises the limit for the proxy's own use.
         let descriptors = Descriptors::of_now();
         let opened = match Opened::new(settings, Path::new(SYSTEM_FILE)) {
-            Ok(opened) => opened.count_refusals(Arc::clone(&refusals)),
+            Ok(opened) => opened.remember(Arc::clone(&memory)),
             Err(error) => return cannot_start(&error).into(),
         };
         // For what goes on beside: the threads that serve have their own.
@@ -130,11 +146,19 @@ impl Run {
         };
         let ended = runtime.block_on(run(opened, jail, &publish, &descriptors, &command));
         runtime.shutdown_timeout(PATIENCE);
-        let summary = refusals.to_string();
+        let summary = memory.refusals.to_string();
         if !summary.is_empty() {
             say(&summary);
         }
-        ended.map_or_else(|failed| failed, |status| exit_code(status).into())
+        let status = match ended {
+            Ok(status) => status,
+            Err(failed) => return failed,
+        };
+        match suggested.map(|suggested| suggested.write(memory.demand())) {
+            // What went wrong in the program is said rather than this.
+            Some(Err(exit)) if status.success() => exit.into(),
+            Some(Ok(()) | Err(_)) | None => exit_code(status).into(),
+        }
     }
 }
 
@@ -169,6 +193,13 @@ async fn run(
     let app = opened.start(threads).await.map_err(|error| cannot_start(&error))?;
     let (warnings, text) = app.warnings();
     show(warnings, &text, app.policy_name());
+    match app.mode() {
+        Mode::Enforce => {}
+        Mode::Observe => say(
+            "exeat: OBSERVE MODE: hosts that no rule speaks about are let through and counted, not \
+             refused; the program can reach nearly everything",
+        ),
+    }
     let (child, names, published) = match waiting {
         Waiting::Jailed(Jailed { cell, names, published, plugs }) => {
             let child = cell.open().map_err(|fault| no_jail(&fault))?;

@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, num::NonZero, path::Path, sync::Arc, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::{runtime::Builder, sync::Notify};
 
 use super::{
     Exit, complain,
+    mode::ModeArg,
     parent::ParentArgs,
     policy::{PolicyArgs, show, show_rejected},
     say,
@@ -65,13 +66,6 @@ pub(super) struct Serve {
     no_confine: bool,
 }
 
-/// `--mode`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ModeArg {
-    Enforce,
-    Observe,
-}
-
 impl Serve {
     pub(super) fn run(self, environment: Environment) -> Exit {
         if let Err(error) = start_log(environment.log.as_deref()) {
@@ -121,10 +115,7 @@ impl Serve {
             transparent: self.transparent,
             allow_non_loopback: self.allow_non_loopback,
             audit: self.audit,
-            mode: match self.mode {
-                ModeArg::Enforce => Mode::Enforce,
-                ModeArg::Observe => Mode::Observe,
-            },
+            mode: self.mode.into(),
             drain: self.drain,
             parent: None,
             insecure_policy_permissions: self.insecure_policy_permissions,

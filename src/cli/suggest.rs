@@ -1,16 +1,17 @@
-//! `exeat suggest`: the policy that would have allowed what an audit says was asked for.
+//! `exeat suggest`, and `--suggest` of `exeat run`: the policy that would have allowed what was asked
+//! for.
 
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs::File,
     io::{self, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
 
-use super::{Exit, complain, diff::load, print, say};
+use super::{Exit, complain, diff::load, print, say, slot::Slot};
 use crate::{
     net::Authority,
     observe::Demand,
@@ -35,9 +36,24 @@ const NOTES: &str = "Reads the audit of a proxy that ran with `--mode observe`, 
     Whether any of it should be allowed is for you to judge: an audit knows what was asked for, not \
     what was needed.";
 
+/// A policy that `exeat run` writes at its end.
+pub(super) struct Suggested {
+    slot: Slot,
+    /// As it was given.
+    path: PathBuf,
+}
+
+/// From where it is known what was asked for.
+enum Seen {
+    /// From an audit at this place.
+    Audit(String),
+    /// By `exeat run`, as it happened.
+    Run,
+}
+
 /// What an audit comes to, put against a policy.
 struct Answer<'a> {
-    audit: String,
+    seen: Seen,
     base: Option<&'a Policy>,
     demand: Demand,
     /// Refused in the audit, or by the policy; how often.
@@ -65,19 +81,39 @@ impl Suggest {
         if demand.odd_lines > 0 {
             say(&format!("exeat: {} lines of {path} are no audit records", demand.odd_lines));
         }
-        let policy = policy_for(path.to_string(), demand, base.as_ref());
-        print(policy, Exit::Success)
+        let seen = Seen::Audit(path.to_string());
+        print(Answer::new(seen, demand, base.as_ref()).text(), Exit::Success)
     }
 }
 
-/// The policy, as TOML, that allows what was let through; beside `base` only what that does not.
-/// `audit` says where the demand was read from.
-pub(super) fn policy_for(audit: String, demand: Demand, base: Option<&Policy>) -> String {
-    Answer::new(audit, demand, base).text()
+impl Suggested {
+    /// Takes the place, before the program is there that could change where it is.
+    pub(super) fn open(path: PathBuf) -> Result<Self, Exit> {
+        match Slot::open(&path) {
+            Ok(slot) => Ok(Self { slot, path }),
+            Err(error) => Err(cannot_write(&path, &error)),
+        }
+    }
+
+    pub(super) fn write(self, demand: Demand) -> Result<(), Exit> {
+        let policy = Answer::new(Seen::Run, demand, None).text();
+        self.slot.fill(&policy).map_err(|error| cannot_write(&self.path, &error))?;
+        let path = shown(&self.path);
+        say(&format!("exeat: {path} allows what was let through: read it before you use it"));
+        Ok(())
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Exit {
+    complain(&format!("cannot write {}: {error}", shown(path)), Exit::Unavailable)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string().escape_debug().to_string()
 }
 
 impl<'a> Answer<'a> {
-    fn new(audit: String, demand: Demand, base: Option<&'a Policy>) -> Self {
+    fn new(seen: Seen, demand: Demand, base: Option<&'a Policy>) -> Self {
         let mut refused = demand.refused.clone();
         let mut wanted = BTreeMap::new();
         for (authority, count) in &demand.allowed {
@@ -91,7 +127,7 @@ impl<'a> Answer<'a> {
                 }
             }
         }
-        Self { audit, base, refused, suggestions: suggest(&wanted), demand }
+        Self { seen, base, refused, suggestions: suggest(&wanted), demand }
     }
 
     /// The policy as TOML.
@@ -119,18 +155,24 @@ impl<'a> Answer<'a> {
 
     fn head(&self, text: &mut String) -> std::fmt::Result {
         let requests: u64 = self.demand.allowed.values().sum();
-        // A path may hold anything; a line of a comment must not end in it.
-        writeln!(
-            text,
-            "# What was let through, as `exeat suggest` reads it from {}:",
-            self.audit.escape_debug()
-        )?;
+        let seen = match &self.seen {
+            // A path may hold anything; a line of a comment must not end in it.
+            Seen::Audit(path) => {
+                format!("as `exeat suggest` reads it from {}", path.escape_debug())
+            }
+            Seen::Run => "as `exeat run --suggest` saw it".to_owned(),
+        };
+        writeln!(text, "# What was let through, {seen}:")?;
         write!(text, "# {} to {} destinations", counted(requests), self.demand.allowed.len())?;
         match &self.demand.span {
             Some((first, last)) => {
                 writeln!(text, ", {} to {}", first.escape_debug(), last.escape_debug())?;
             }
             None => writeln!(text)?,
+        }
+        if self.demand.left_out > 0 {
+            let rest = counted(self.demand.left_out);
+            writeln!(text, "# NOT ALL OF IT: {rest} to more destinations are left out.")?;
         }
         if let Some(base) = self.base {
             let path = base.ruleset().source.path().escape_debug();

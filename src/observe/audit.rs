@@ -22,14 +22,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Counters, Record, Refusals};
+use super::{Counters, Memory, Record};
 use crate::settings::AuditTarget;
 
 /// Where records are handed in. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Audit {
     queue: Option<mpsc::Sender<Message>>,
-    refusals: Option<Arc<Refusals>>,
+    memory: Option<Arc<Memory>>,
     reopen: Arc<AtomicBool>,
     counters: Arc<Counters>,
 }
@@ -72,20 +72,20 @@ impl Audit {
     /// Takes records and writes none.
     #[must_use]
     pub fn off(counters: Arc<Counters>) -> Self {
-        Self { queue: None, refusals: None, reopen: Arc::default(), counters }
+        Self { queue: None, memory: None, reopen: Arc::default(), counters }
     }
 
-    /// Starts the writer, if there is anything to write to. `refusals` hears of each record too.
+    /// Starts the writer, if there is anything to write to. `memory` hears of each record too.
     #[must_use]
     pub fn start(
         output: AuditOutput,
-        refusals: Option<Arc<Refusals>>,
+        memory: Option<Arc<Memory>>,
         queue: usize,
         counters: Arc<Counters>,
     ) -> (Self, AuditEnd) {
         let (ended, end) = oneshot::channel();
         let Some(output) = output.0 else {
-            return (Self { refusals, ..Self::off(counters) }, AuditEnd(end));
+            return (Self { memory, ..Self::off(counters) }, AuditEnd(end));
         };
         let reopen = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = mpsc::channel(queue);
@@ -101,13 +101,13 @@ impl Audit {
             writer.run();
             drop(ended);
         });
-        (Self { queue: Some(sender), refusals, reopen, counters }, AuditEnd(end))
+        (Self { queue: Some(sender), memory, reopen, counters }, AuditEnd(end))
     }
 
     /// Hands in a record; never blocks.
     pub fn record(&self, record: Record) {
-        if let Some(refusals) = &self.refusals {
-            refusals.note(&record);
+        if let Some(memory) = &self.memory {
+            memory.note(&record);
         }
         if let Some(queue) = &self.queue
             && queue.try_send(Message::Record(record)).is_err()

@@ -1,4 +1,4 @@
-//! What was asked for, read back from an audit.
+//! What was asked for, read back from an audit or gathered as it is recorded.
 //!
 //! Only canonical values leave here: a line that was written by somebody else is parsed like
 //! anything from outside, and counted as odd if it does not parse.
@@ -11,14 +11,17 @@ use std::{
 
 use serde::Deserialize;
 
-use super::record::SOCKET;
+use super::{
+    Record,
+    record::{SOCKET, stamp},
+};
 use crate::{
     net::{Authority, DnsName, Host, IpClass, Port},
-    policy::Reason,
+    policy::{Leave, Reason},
 };
 
 /// What an audit says was asked for.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 pub struct Demand {
     /// Destinations that were let through, by a rule or because the proxy observed, and how often.
     pub allowed: BTreeMap<Authority, u64>,
@@ -30,6 +33,10 @@ pub struct Demand {
     pub span: Option<(String, String)>,
     /// Lines that are no records.
     pub odd_lines: u64,
+    /// Requests to destinations for which there was no room.
+    pub left_out: u64,
+    /// How many destinations are kept, of each kind.
+    room: usize,
 }
 
 /// A longer line is no record, in bytes.
@@ -65,19 +72,59 @@ impl Demand {
     ///
     /// Whatever reading gives.
     pub fn read(mut audit: impl BufRead) -> io::Result<Self> {
-        let mut demand = Self::default();
+        let mut demand = Self::with_room_for(usize::MAX);
         let mut line = Vec::new();
         loop {
             line.clear();
             if audit.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
                 return Ok(demand);
             }
-            demand.note(line.trim_ascii());
+            demand.read_line(line.trim_ascii());
+        }
+    }
+
+    /// Nothing yet, and never more than so many destinations.
+    pub(super) fn with_room_for(room: usize) -> Self {
+        Self {
+            allowed: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            private: BTreeSet::new(),
+            span: None,
+            odd_lines: 0,
+            left_out: 0,
+            room,
+        }
+    }
+
+    /// Takes in what the line of the record would be. Of unix sockets nothing: no rule about hosts would
+    /// allow them.
+    pub(super) fn note(&mut self, record: &Record) {
+        match record {
+            Record::Decision { at, subject, verdict } => {
+                let Some(authority) = subject.destination.authority() else { return };
+                match verdict {
+                    Ok(Leave::Rule(_) | Leave::Observed | Leave::Sockets) => {
+                        self.allow(authority.clone());
+                    }
+                    Err(refused) => self.refuse(authority.clone(), Reason::named(refused.reason)),
+                }
+                self.stretch(stamp(*at));
+            }
+            Record::End { subject, peer, inside, .. } => {
+                let Some(authority) = subject.destination.authority() else { return };
+                let peer = peer.and_then(|peer| Some(peer.origin()?.ip()));
+                self.reached(authority, peer);
+                let inside = inside.as_deref().filter(|inside| inside.mismatch.is_none());
+                if let Some(name) = inside.and_then(|inside| inside.server_name.clone()) {
+                    self.allow(Authority { host: Host::Name(name), port: authority.port });
+                }
+            }
+            Record::Dropped { .. } => {}
         }
     }
 
     /// Takes one line in.
-    fn note(&mut self, line: &[u8]) {
+    fn read_line(&mut self, line: &[u8]) {
         if !line.is_empty()
             && serde_json::from_slice(line).ok().and_then(|l| self.take(l)).is_none()
         {
@@ -92,30 +139,19 @@ impl Demand {
             _ if line.host.as_deref() == Some(SOCKET) && line.port == Some(0) => {}
             "exeat.decision" => {
                 let authority = line.authority()?;
-                let reason = line.reason.as_deref().and_then(Reason::named);
-                match (line.decision.as_deref()?, reason) {
-                    ("allow", _) => *self.allowed.entry(authority).or_default() += 1,
-                    (_, Some(reason)) => *self.refused.entry((authority, reason)).or_default() += 1,
-                    // Refused, but not by a policy.
-                    (_, None) => {}
+                match line.decision.as_deref()? {
+                    "allow" => self.allow(authority),
+                    _ => self.refuse(authority, line.reason.as_deref().and_then(Reason::named)),
                 }
-                self.span = match self.span.take() {
-                    None => Some((line.timestamp.clone(), line.timestamp)),
-                    Some((first, _)) => Some((first, line.timestamp)),
-                };
+                self.stretch(line.timestamp);
             }
             "exeat.end" => {
                 let authority = line.authority()?;
-                if let Host::Name(_) = authority.host
-                    && line.peer.is_some_and(|peer| !IpClass::of(peer, &[]).is_global())
-                {
-                    self.private.insert(authority.host.clone());
-                }
+                self.reached(&authority, line.peer);
                 // In the tunnel the client named another host, which must be allowed too.
                 if let (None, Some(name)) = (&line.mismatch, &line.server_name) {
                     let host = Host::Name(DnsName::parse(name.as_bytes()).ok()?);
-                    let named = Authority { host, port: authority.port };
-                    *self.allowed.entry(named).or_default() += 1;
+                    self.allow(Authority { host, port: authority.port });
                 }
             }
             "exeat.audit_dropped" => {}
@@ -123,6 +159,47 @@ impl Demand {
         }
         Some(())
     }
+
+    fn allow(&mut self, authority: Authority) {
+        self.left_out += count(&mut self.allowed, authority, self.room);
+    }
+
+    /// Without a reason it was refused, but not by a policy.
+    fn refuse(&mut self, authority: Authority, reason: Option<Reason>) {
+        if let Some(reason) = reason {
+            self.left_out += count(&mut self.refused, (authority, reason), self.room);
+        }
+    }
+
+    /// Notes what a name led to.
+    fn reached(&mut self, authority: &Authority, peer: Option<IpAddr>) {
+        if let Host::Name(_) = authority.host
+            && peer.is_some_and(|peer| !IpClass::of(peer, &[]).is_global())
+            && self.private.len() < self.room
+        {
+            self.private.insert(authority.host.clone());
+        }
+    }
+
+    fn stretch(&mut self, at: String) {
+        self.span = match self.span.take() {
+            None => Some((at.clone(), at)),
+            Some((first, _)) => Some((first, at)),
+        };
+    }
+}
+
+/// Counts one more; what there is no room for is given back.
+fn count<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, room: usize) -> u64 {
+    let has_room = counts.len() < room;
+    match counts.get_mut(&key) {
+        Some(count) => *count += 1,
+        None if has_room => {
+            counts.insert(key, 1);
+        }
+        None => return 1,
+    }
+    0
 }
 
 impl Line {
@@ -166,5 +243,16 @@ not JSON"#;
         assert_eq!(demand.private.iter().map(Host::to_bare_string).collect::<Vec<_>>(), ["a.test"]);
         assert_eq!(demand.span, Some(("t1".to_owned(), "t4".to_owned())));
         assert_eq!(demand.odd_lines, 4);
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted() {
+        let mut demand = Demand::with_room_for(2);
+        let authority = |host: &str| Authority::parse_or(host.as_bytes(), Port::HTTPS).unwrap();
+        for host in ["a.test", "b.test", "c.test", "b.test", "d.test"] {
+            demand.allow(authority(host));
+        }
+        assert_eq!(demand.allowed, [(authority("a.test"), 1), (authority("b.test"), 2)].into());
+        assert_eq!(demand.left_out, 2);
     }
 }

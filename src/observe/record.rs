@@ -245,6 +245,14 @@ impl Record {
 }
 
 impl Destination {
+    /// The host and the port; a socket has none.
+    pub(super) fn authority(&self) -> Option<&Authority> {
+        match self {
+            Self::Host(authority) => Some(authority),
+            Self::Socket(_) => None,
+        }
+    }
+
     /// What Codex calls it.
     fn host(&self) -> Cow<'_, str> {
         match self {
@@ -459,7 +467,7 @@ impl From<Denial> for Refused {
 }
 
 /// RFC 3339 in UTC, always with milliseconds, so that stamps sort as text.
-fn stamp(at: SystemTime) -> String {
+pub(super) fn stamp(at: SystemTime) -> String {
     let at = OffsetDateTime::from(at);
     let ((year, month, day), (hour, minute, second, millisecond)) =
         (at.to_calendar_date(), at.to_hms_milli());

@@ -1,6 +1,7 @@
-//! What was refused, counted by destination and reason: the end of `exeat run` tells of it.
+//! What was refused, and what would have been if the policy did not only observe, counted by
+//! destination and reason: the end of `exeat run` tells of it.
 //!
-//! Not the audit: a bounded table in memory, which says nothing about what was allowed.
+//! Not the audit: bounded tables in memory, which say nothing about what a rule allows.
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +10,7 @@ use std::{
 };
 
 use super::{Destination, Ending, Inside, Record, Refused, Subject};
+use crate::policy::{Leave, Reason};
 
 /// The refusals of one proxy so far.
 #[derive(Debug, Default)]
@@ -16,6 +18,13 @@ pub struct Refusals(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
+    refused: Tally,
+    /// Let through all the same.
+    observed: Tally,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
     /// By destination, and why.
     by_reason: BTreeMap<(Destination, String), u64>,
     /// Those for which there was no room.
@@ -29,30 +38,24 @@ const MAX_REASONS: usize = 1_000;
 const MAX_SHOWN: usize = 20;
 
 impl Refusals {
-    /// Counts a record, if it is of a refusal.
+    /// Counts a record, if the policy is against what it tells of.
     pub(super) fn note(&self, record: &Record) {
-        let (subject, why) = match record {
+        match record {
             Record::Decision { verdict: Err(refused), subject, .. } => {
-                (subject, why_refused(refused, subject))
+                let why = why_refused(refused, subject);
+                self.lock().refused.count(subject, why);
+            }
+            Record::Decision { verdict: Ok(Leave::Observed), subject, .. } => {
+                let why = by_no_rule(Reason::NotAllowed.as_str(), subject);
+                self.lock().observed.count(subject, why);
             }
             Record::End { ending, subject, inside, .. } => {
-                match why_ended(*ending, inside.as_deref()) {
-                    Some(why) => (subject, why),
-                    None => return,
+                if let Some(why) = why_ended(*ending, inside.as_deref()) {
+                    self.lock().refused.count(subject, why);
                 }
             }
-            Record::Decision { verdict: Ok(_), .. } | Record::Dropped { .. } => return,
-        };
-        let mut counts = self.lock();
-        let counts = &mut *counts;
-        let key = (subject.destination.clone(), why);
-        let has_room = counts.by_reason.len() < MAX_REASONS;
-        match counts.by_reason.get_mut(&key) {
-            Some(count) => *count += 1,
-            None if has_room => {
-                counts.by_reason.insert(key, 1);
-            }
-            None => counts.others += 1,
+            Record::Decision { verdict: Ok(Leave::Rule(_) | Leave::Sockets), .. }
+            | Record::Dropped { .. } => {}
         }
     }
 
@@ -61,22 +64,58 @@ impl Refusals {
     }
 }
 
-/// The most frequent first, a line each; nothing if nothing was refused.
+/// The most frequent first, a line each; nothing if nothing was or would have been refused.
 impl fmt::Display for Refusals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = self.lock();
-        let total = counts.by_reason.values().sum::<u64>() + counts.others;
-        if total == 0 {
-            return Ok(());
+        let requests = |total| if total == 1 { "request" } else { "requests" };
+        let refused = counts.refused.total();
+        if refused > 0 {
+            write!(f, "exeat: refused {refused} {}:{}", requests(refused), counts.refused)?;
         }
-        write!(f, "exeat: refused {total} {}:", if total == 1 { "request" } else { "requests" })?;
-        let mut shown: Vec<_> = counts.by_reason.iter().collect();
+        let observed = counts.observed.total();
+        if observed > 0 {
+            let line = if refused > 0 { "\n" } else { "" };
+            let requests = requests(observed);
+            let what = "which the policy would have refused";
+            write!(
+                f,
+                "{line}exeat: let through {observed} {requests}, {what}:{}",
+                counts.observed
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Tally {
+    fn count(&mut self, subject: &Subject, why: String) {
+        let key = (subject.destination.clone(), why);
+        let has_room = self.by_reason.len() < MAX_REASONS;
+        match self.by_reason.get_mut(&key) {
+            Some(count) => *count += 1,
+            None if has_room => {
+                self.by_reason.insert(key, 1);
+            }
+            None => self.others += 1,
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.by_reason.values().sum::<u64>() + self.others
+    }
+}
+
+/// Each line begins with its line feed.
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown: Vec<_> = self.by_reason.iter().collect();
         shown.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         for ((destination, why), count) in shown.iter().take(MAX_SHOWN) {
             write!(f, "\nexeat: {count:>6}  {destination}  {why}")?;
         }
         let rest = shown.iter().skip(MAX_SHOWN).map(|(_, count)| **count).sum::<u64>();
-        match rest + counts.others {
+        match rest + self.others {
             0 => Ok(()),
             rest => write!(f, "\nexeat: {rest:>6}  to other destinations"),
         }
@@ -84,11 +123,16 @@ impl fmt::Display for Refusals {
 }
 
 fn why_refused(refused: &Refused, subject: &Subject) -> String {
-    let ruleset = subject.policy.ruleset();
     match refused.rule.and_then(|rule| subject.policy.rule(rule)) {
         Some(rule) => format!("{} by {rule}", refused.reason),
-        None => format!("{} ({})", refused.reason, ruleset.allow_place(ruleset.source.name())),
+        None => by_no_rule(refused.reason, subject),
     }
+}
+
+/// With the place where a rule would stand.
+fn by_no_rule(reason: &str, subject: &Subject) -> String {
+    let ruleset = subject.policy.ruleset();
+    format!("{reason} ({})", ruleset.allow_place(ruleset.source.name()))
 }
 
 /// What was let through and then refused after all.

@@ -92,6 +92,14 @@ impl Jail {
         command
     }
 
+    /// Where whoever is jailed may write, below the directory that a program starts in.
+    pub(super) fn workplace(&self) -> PathBuf {
+        let path = self.launch.path("work");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o1777)).unwrap();
+        path
+    }
+
     pub(super) fn script(&self, script: &str) -> Command {
         let mut command = self.command();
         command.args(["--", "sh", "-c", script]);

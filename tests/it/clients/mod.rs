@@ -13,6 +13,8 @@ mod git;
 mod jailed;
 #[cfg(target_os = "linux")]
 mod jailed_attacks;
+#[cfg(target_os = "linux")]
+mod jailed_clients;
 #[cfg(unix)]
 mod launched;
 mod openssl;
@@ -20,7 +22,11 @@ mod packages;
 #[cfg(target_os = "linux")]
 mod published;
 mod python;
+#[cfg(target_os = "linux")]
+mod servers;
 mod socks;
+#[cfg(unix)]
+mod suggested;
 
 use std::{
     fs,
