@@ -226,7 +226,7 @@ async fn a_deadline_begins_with_its_request() {
     change(&proxy, ONE);
     assert_eq!(read_answer(&mut client).await.status, 403);
     drop(server);
-    let asked = std::time::Instant::now();
+    let asked = tokio::time::Instant::now();
     client.write_all(&get("a.test", port)).await.unwrap();
     let (_server, _) = origin.accept_request().await;
     assert_eq!(read_answer(&mut client).await.status, 504);
