@@ -343,7 +343,7 @@ async fn a_client_that_does_not_read_is_not_waited_for() {
     let get = format!("GET http://ok.test:{port}/big HTTP/1.1\r\nHost: ok.test:{port}\r\n\r\n");
     client.write_all(get.as_bytes()).await.unwrap();
     let ends = proxy.audit(1, |record| record["event.name"] == "exeat.end").await;
-    assert_eq!(ends[0]["exeat.ending"], "client_gone");
+    assert_eq!(ends[0]["exeat.ending"], "idle_timeout");
 }
 
 #[cfg(unix)]
