@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Exit, complain, policy::show};
 use crate::{
-    settings::{Environment, Permissions, SettingsFile, without_userinfo},
+    settings::{Environment, Permissions, SettingsFile, without_credentials},
     source::read_guarded,
 };
 
@@ -39,7 +39,7 @@ impl SettingsArgs {
         let bytes = read_guarded(path, permissions).map_err(|error| unreadable(&error))?;
         let text = String::from_utf8(bytes).map_err(|error| unreadable(&error))?;
         SettingsFile::parse(&text).map_err(|problems| {
-            show(&problems, &without_userinfo(&text), &path.to_string_lossy());
+            show(&problems, &without_credentials(&text), &path.to_string_lossy());
             complain(&format!("settings {} cannot be used", path.display()), Exit::Config)
         })
     }

@@ -98,7 +98,7 @@ impl Environment {
                 parse_duration(value).map_err(|error| error.to_string())
             })?,
             log: text("EXEAT_LOG")?,
-            parent: text("EXEAT_PARENT")?.map(|url| parent(&url)).transpose()?,
+            parent: raw("EXEAT_PARENT").map(parent).transpose()?,
             usual: USUAL.iter().find_map(|variable| {
                 let url = Secret::from(raw(variable)?.to_string_lossy().into_owned());
                 Some(Usual { variable, url })
@@ -111,12 +111,14 @@ impl Environment {
 }
 
 /// Not like the others: its value may hold a password.
-fn parent(url: &str) -> Result<ParentUrl, EnvironmentError> {
-    ParentUrl::parse(url).map_err(|error| EnvironmentError {
+fn parent(url: OsString) -> Result<ParentUrl, EnvironmentError> {
+    let wrong = |expected: String| EnvironmentError {
         variable: "EXEAT_PARENT",
         value: "...".into(),
-        expected: error.to_string(),
-    })
+        expected,
+    };
+    let url = url.into_string().map_err(|_| wrong("must be UTF-8".into()))?;
+    ParentUrl::parse(&url).map_err(|error| wrong(error.to_string()))
 }
 
 fn parse<T>(

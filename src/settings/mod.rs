@@ -22,4 +22,4 @@ pub use resolve::{
     Asked, AuditTarget, Chosen, Confine, Dns, Ech, Limits, Listen, Permissions, Private, Settings,
     Sni, Socks, Timeouts, Tls,
 };
-pub use secret::{Secret, without_userinfo};
+pub use secret::{Secret, without_credentials};
