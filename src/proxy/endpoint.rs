@@ -42,7 +42,8 @@ pub struct BoundPath {
 pub(super) enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
-    Unix(UnixListener, #[expect(dead_code, reason = "removed when dropped")] SocketFile),
+    /// The file goes first: another could be at its place as soon as nobody listens.
+    Unix(#[expect(dead_code, reason = "removed when dropped")] SocketFile, UnixListener),
 }
 
 impl Endpoint {
@@ -96,7 +97,7 @@ impl Endpoint {
             Self::Unix(BoundPath { socket, file, place }) => {
                 let socket =
                     UnixListener::from_std(socket).map_err(|error| ListenError { place, error })?;
-                Ok(Listener::Unix(socket, file))
+                Ok(Listener::Unix(file, socket))
             }
         }
     }
@@ -115,7 +116,7 @@ impl Listener {
                 Ok((stream, Caller::Ip(address)))
             }
             #[cfg(unix)]
-            Self::Unix(listener, _) => {
+            Self::Unix(_, listener) => {
                 let stream = listener.accept().await?.0.into_std()?;
                 let stream = std::net::TcpStream::from(OwnedFd::from(stream));
                 Ok((TcpStream::from_std(stream)?, Caller::Unix))
@@ -129,7 +130,7 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener, _) => listener.as_fd(),
+            Self::Unix(_, listener) => listener.as_fd(),
         }
     }
 }
