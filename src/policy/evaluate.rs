@@ -113,7 +113,7 @@ impl Policy {
         Ok(VettedAddress::new(destination))
     }
 
-    /// Decides about a unix socket, by where it is. `leads_to` says where a path of a list leads over
+    /// Decides about a unix socket, by where it is. `leads_to` says whether a path of a list leads to it over
     /// links, if it exists; of an allow only over those that nobody else could have made.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl Policy {
     pub fn decide_socket(
         &self,
         socket: &SocketPath,
-        leads_to: impl Fn(&SocketPath, List) -> Option<SocketPath>,
+        leads_to: impl Fn(&SocketPath, List, &SocketPath) -> bool,
     ) -> Result<SocketPermit, Denial> {
         match self.ruleset.enabled {
             true => self.ruleset.sockets.decide(socket, leads_to),

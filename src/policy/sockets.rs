@@ -69,11 +69,9 @@ impl Sockets {
     pub(super) fn decide(
         &self,
         socket: &SocketPath,
-        leads_to: impl Fn(&SocketPath, List) -> Option<SocketPath>,
+        leads_to: impl Fn(&SocketPath, List, &SocketPath) -> bool,
     ) -> Result<SocketPermit, Denial> {
-        let names = |path: &SocketPath, list| {
-            path == socket || leads_to(path, list).as_ref() == Some(socket)
-        };
+        let names = |path: &SocketPath, list| path == socket || leads_to(path, list, socket);
         if self.denied.iter().any(|path| names(path, List::Deny)) {
             return Err(Denial::built_in(Reason::Denied));
         }
@@ -114,11 +112,11 @@ mod tests {
             denied: denied.iter().map(|text| path(text)).collect(),
         };
         // Links of root count for allows, those of anybody for denies.
-        let leads_to = |asked: &SocketPath, list| match (asked.as_str(), list) {
-            ("/var/run/a", _) => Some(path("/run/a")),
-            ("/tmp/link", List::Deny) => Some(path("/run/a")),
-            _ => None,
-        };
+        let leads_to =
+            |listed: &SocketPath, list, socket: &SocketPath| match (listed.as_str(), list) {
+                ("/var/run/a", _) | ("/tmp/link", List::Deny) => *socket == path("/run/a"),
+                _ => false,
+            };
         for (sockets, asked, expected) in [
             (sockets(false, &[], &[]), "/run/a", Err(Reason::NotAllowed)),
             (sockets(false, &["/run/a"], &[]), "/run/a", Ok(())),

@@ -22,6 +22,8 @@ pub struct Places {
     /// Connections that are being told that there is no place.
     pub(super) farewells: Room,
     pub(super) lookups: Room,
+    /// Looks at unix sockets, which a file system may keep waiting.
+    pub(super) looks: Room,
     pub(super) requests: Room,
     pub(super) tunnels: Room,
 }
@@ -55,6 +57,9 @@ struct Network(IpAddr);
 /// How many connections each client has; none is in it with zero.
 type Counts = Arc<Mutex<HashMap<Network, usize>>>;
 
+/// Looks at unix sockets at a time.
+const LOOKS: usize = 64;
+
 /// Connections that linger at a time after having been turned away.
 const FAREWELLS: usize = 256;
 
@@ -68,6 +73,7 @@ impl Places {
             dials: Room::new(limits.dials),
             farewells: Room::new(FAREWELLS),
             lookups: Room::new(limits.lookups),
+            looks: Room::new(LOOKS),
             requests: Room::new(limits.requests),
             tunnels: Room::new(limits.tunnels),
         }

@@ -4,15 +4,17 @@
 //! request of this moment would not get. The test is one for all of them, [`refusal`]. It is made
 //! when a policy comes, and costs nothing while bytes move.
 
-use std::sync::Arc;
+use std::{
+    future::{pending, ready},
+    sync::Arc,
+};
 
 use tokio::sync::watch;
 
 use super::{client::Client, refusal::Refusal};
 use crate::{
     net::Authority,
-    policy::{Peer, Policy, SocketPath},
-    upstream::leads_to,
+    policy::{Peer, Policy},
 };
 
 /// The leave of one request, from its admission until its answer is over.
@@ -43,20 +45,6 @@ pub(super) fn refusal(
     vetted.err().map(|denial| Refusal::Denied { authority: authority.clone(), denial, policy })
 }
 
-/// The same for a unix socket, which stays where it is.
-pub(super) fn refusal_of_socket(
-    policy: &Arc<Policy>,
-    client: &Client,
-    path: &SocketPath,
-) -> Option<Refusal> {
-    if !client.is_listed(policy) {
-        return Some(Refusal::ClientNotListed(client.caller()));
-    }
-    let denial = policy.decide_socket(path, leads_to).err()?;
-    let (path, policy) = (path.clone(), Arc::clone(policy));
-    Some(Refusal::SocketDenied { path, denial, policy })
-}
-
 impl<'a> Standing<'a> {
     /// `policies`: those that come.
     pub(super) fn new(
@@ -84,44 +72,39 @@ impl<'a> Standing<'a> {
         work: impl Future<Output = T>,
     ) -> Result<T, Refusal> {
         let client = self.client;
-        self.during_leave(|policy| refusal(policy, client, authority, peer), work).await
+        let refusal = |policy: Arc<Policy>| ready(refusal(&policy, client, authority, peer));
+        self.during_leave(refusal, work).await
     }
 
-    /// The same with another question.
-    pub(super) async fn during_leave<T>(
+    /// The same with another question, which may take its time: the work goes on meanwhile.
+    pub(super) async fn during_leave<T, R>(
         &mut self,
-        refusal: impl Fn(&Arc<Policy>) -> Option<Refusal>,
+        refusal: impl Fn(Arc<Policy>) -> R,
         work: impl Future<Output = T>,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, Refusal>
+    where
+        R: Future<Output = Option<Refusal>>,
+    {
         let Self { admitted, policies, .. } = self;
-        let judge = |policy: &Arc<Policy>| match Arc::ptr_eq(policy, admitted) {
-            true => None,
-            false => refusal(policy),
+        let refused = async {
+            loop {
+                let policy = Arc::clone(&policies.borrow_and_update());
+                if !Arc::ptr_eq(&policy, admitted)
+                    && let Some(refusal) = refusal(policy).await
+                {
+                    return refusal;
+                }
+                if policies.changed().await.is_err() {
+                    // The owner of the policy is gone: the proxy is stopping.
+                    return pending().await;
+                }
+            }
         };
-        let policy = Arc::clone(&policies.borrow_and_update());
-        if let Some(refusal) = judge(&policy) {
-            return Err(refusal);
-        }
         tokio::select! {
             // Asked first: no answer is taken that is refused by then.
             biased;
-            refusal = next_that(policies, judge) => Err(refusal),
+            refusal = refused => Err(refusal),
             done = work => Ok(done),
         }
     }
-}
-
-/// Waits for a policy about which there is something to say.
-async fn next_that<T>(
-    policies: &mut watch::Receiver<Arc<Policy>>,
-    judge: impl Fn(&Arc<Policy>) -> Option<T>,
-) -> T {
-    while policies.changed().await.is_ok() {
-        let policy = Arc::clone(&policies.borrow_and_update());
-        if let Some(said) = judge(&policy) {
-            return said;
-        }
-    }
-    // The owner of the policy is gone: the proxy is stopping, and no other will come.
-    std::future::pending().await
 }

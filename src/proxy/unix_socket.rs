@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use http::Method;
-use tokio::{net::TcpStream, task::spawn_blocking};
+use tokio::{net::TcpStream, task::spawn_blocking, time::timeout};
 
 use super::{
     client::Client,
@@ -21,7 +21,7 @@ use super::{
     refusal::{BadRequest, NoSockets, OriginFailure, Refusal, SocketFailure},
     relay::{Coding, Receiver, Sender},
     rewrite::{self, Manners, Outgoing},
-    standing::{Standing, refusal_of_socket},
+    standing::Standing,
 };
 use crate::{
     http1::{
@@ -31,7 +31,7 @@ use crate::{
     net::{Authority, Port},
     observe::{Caller, Destination, Ending, Protocol, Refused, Subject, Trail},
     policy::{Denial, Leave, Policy, SocketPath, SocketPermit},
-    upstream::{FoundSocket, Inflow, leads_to},
+    upstream::{FoundSocket, Inflow, SocketError, leads_to},
 };
 
 /// Names a socket.
@@ -89,7 +89,11 @@ pub(super) async fn forward_to_socket(
         refuse("limit_reached");
         return Err(Refusal::Limit(Limit::Requests));
     };
-    let Judged { path, leave } = judge(&policy, &asked).await;
+    let Judged { path, leave } = tokio::select! {
+        judged = judge(context, &policy, &asked) => judged,
+        // Nothing has been decided yet.
+        () = road.inbound.gone() => return Ok(After::Broken),
+    };
     let mut trail = match &leave {
         Err(Unreachable::Denied(denial)) => {
             Trail::refuse(client.audit(), subject(&path), (*denial).into());
@@ -208,8 +212,8 @@ impl Sending<'_> {
         };
         let mut standing = Standing::new(client, policy, road.policies);
         let from_client = road.inbound.split(Vec::new());
-        let judge = |policy: &Arc<Policy>| refusal_of_socket(policy, client, path);
-        standing.during_leave(judge, exchange.run(from_client, origin)).await
+        let refusal = |policy| refusal(client, policy, path);
+        standing.during_leave(refusal, exchange.run(from_client, origin)).await
     }
 }
 
@@ -268,8 +272,8 @@ fn no_sockets(client: &Client, policy: &Policy) -> Option<NoSockets> {
 }
 
 /// Finds a socket and judges it. Whether there is one is nobody's business who may not ask for it.
-async fn judge(policy: &Arc<Policy>, asked: &SocketPath) -> Judged {
-    let by_name = |policy: &Policy| policy.decide_socket(asked, |_, _| None);
+async fn judge(context: &Context, policy: &Arc<Policy>, asked: &SocketPath) -> Judged {
+    let by_name = |policy: &Policy| policy.decide_socket(asked, |_, _, _| false);
     if !policy.ruleset().allows_sockets()
         && let Err(denial) = by_name(policy)
     {
@@ -277,32 +281,59 @@ async fn judge(policy: &Arc<Policy>, asked: &SocketPath) -> Judged {
     }
     let found = {
         let (policy, asked) = (Arc::clone(policy), asked.clone());
-        // What is mounted there may keep whoever looks waiting.
-        spawn_blocking(move || {
+        look(context, move || {
             let found = FoundSocket::find(&asked)?;
             let decided = policy.decide_socket(found.path(), leads_to);
             Ok((found, decided))
         })
         .await
     };
-    match found {
-        Ok(Ok((found, decided))) => Judged {
+    match found.unwrap_or(Err(SocketError::Timeout)) {
+        Ok((found, decided)) => Judged {
             path: found.path().clone(),
             leave: decided.map(|permit| (found, permit)).map_err(Unreachable::Denied),
         },
-        Ok(Err(error)) => Judged {
+        Err(error) => Judged {
             path: asked.clone(),
             leave: Err(match by_name(policy) {
                 Ok(_) => Unreachable::Failed(SocketFailure::Connect(error)),
                 Err(denial) => Unreachable::Denied(denial),
             }),
         },
-        // The thread is gone: the proxy is stopping.
-        Err(_) => Judged {
-            path: asked.clone(),
-            leave: Err(Unreachable::Failed(SocketFailure::Answer(OriginFailure::Protocol))),
-        },
     }
+}
+
+/// Why a new policy refuses a request to a socket, which stays where it is.
+async fn refusal(client: &Client, policy: Arc<Policy>, path: &SocketPath) -> Option<Refusal> {
+    if !client.is_listed(&policy) {
+        return Some(Refusal::ClientNotListed(client.caller()));
+    }
+    let decided = {
+        let (policy, path) = (Arc::clone(&policy), path.clone());
+        look(client.context(), move || policy.decide_socket(&path, leads_to)).await
+    };
+    let path = path.clone();
+    match decided {
+        Some(Ok(_)) => None,
+        Some(Err(denial)) => Some(Refusal::SocketDenied { path, denial, policy }),
+        // What cannot be found out in time is no leave.
+        None => Some(Refusal::Socket(path, SocketFailure::Connect(SocketError::Timeout))),
+    }
+}
+
+/// Looks at files where nothing else has to wait: what is mounted there may never answer. None, if
+/// that takes too long, or too many look already.
+async fn look<T: Send + 'static>(
+    context: &Context,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let place = context.places.looks.take()?;
+    let looking = spawn_blocking(move || {
+        // As long as it takes, whoever still waits for it.
+        let _place = place;
+        work()
+    });
+    timeout(context.timeouts.connect, looking).await.ok()?.ok()
 }
 
 /// Why there is no connection, though there may be one.

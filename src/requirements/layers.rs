@@ -123,7 +123,7 @@ mod tests {
         let both = apply(chosen, Some(Layer { bytes: system, source: &source }), 7).unwrap();
         let policy = Policy::new(both.ruleset, Egress::default(), 1);
         let decide = |path: &str| {
-            policy.decide_socket(&SocketPath::parse(path.as_bytes()).unwrap(), |_, _| None)
+            policy.decide_socket(&SocketPath::parse(path.as_bytes()).unwrap(), |_, _, _| false)
         };
         assert!(decide("/run/a").is_err());
         assert!(decide("/run/c").is_ok());

@@ -53,6 +53,6 @@ impl FoundSocket {
 
 /// Nowhere.
 #[must_use]
-pub fn leads_to(_: &SocketPath, _: List) -> Option<SocketPath> {
-    None
+pub fn leads_to(_: &SocketPath, _: List, _: &SocketPath) -> bool {
+    false
 }

@@ -17,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, open, readlink, readlinkat};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2, readlink, readlinkat,
+    stat,
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::policy::{List, SocketPath, SocketPermit};
@@ -54,12 +57,22 @@ impl FoundSocket {
     /// There is none.
     pub fn find(asked: &SocketPath) -> Result<Self, SocketError> {
         let found = || -> io::Result<Self> {
-            let descriptor = open(asked.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            let kind = FileType::from_raw_mode(fstat(&descriptor)?.st_mode);
+            // Links of /proc lead into the mounts of other processes, where paths mean other files.
+            let descriptor = openat2(
+                CWD,
+                asked.as_str(),
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::NO_MAGICLINKS,
+            )?;
+            let found = fstat(&descriptor)?;
             let path = readlink(place_of(&descriptor), Vec::new())?;
             let path = SocketPath::parse(path.as_bytes())
                 .map_err(|_| io::Error::from(io::ErrorKind::InvalidFilename))?;
-            match kind == FileType::Socket {
+            // What is asked for by that path here is the same.
+            let is_it = FileType::from_raw_mode(found.st_mode) == FileType::Socket
+                && stat(path.as_str()).is_ok_and(|here| is_same(&found, &here));
+            match is_it {
                 true => Ok(Self { descriptor, path }),
                 false => Err(io::ErrorKind::InvalidInput.into()),
             }
@@ -106,15 +119,23 @@ impl FoundSocket {
     }
 }
 
-/// Where a path of the policy leads. Of a deny over all links; of an allow only over those that root
-/// made: others would let whoever makes them say which socket is allowed.
+/// Whether a path of the policy leads to a socket. Of a deny over all links, hard ones too; of an allow
+/// only over those that root made: others would let whoever makes them say which socket is allowed.
+/// Blocks as long as the file system does.
 #[must_use]
-pub fn leads_to(path: &SocketPath, list: List) -> Option<SocketPath> {
-    let real = match list {
-        List::Deny => Path::new(path.as_str()).canonicalize().ok()?,
-        List::Allow => over_links_of_root(Path::new(path.as_str())).ok()?,
-    };
-    SocketPath::parse(real.as_os_str().as_encoded_bytes()).ok()
+pub fn leads_to(path: &SocketPath, list: List, socket: &SocketPath) -> bool {
+    match list {
+        List::Deny => match (stat(path.as_str()), stat(socket.as_str())) {
+            (Ok(listed), Ok(asked)) => is_same(&listed, &asked),
+            _ => false,
+        },
+        List::Allow => over_links_of_root(Path::new(path.as_str()))
+            .is_ok_and(|real| real.as_os_str() == socket.as_str()),
+    }
+}
+
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
 /// Step by step, because whoever may exchange a directory for a link could do so between a look at the
