@@ -82,6 +82,8 @@ pub(super) struct Answered {
     pub(super) client_is_open: bool,
     /// The origin's authentication belongs to the connection.
     pub(super) binds: bool,
+    /// The answer ended with the client's connection.
+    is_close_delimited: bool,
 }
 
 /// Why there is no answer.
@@ -231,7 +233,9 @@ impl Answering<'_> {
             Err(Broken::Sender) => return Outcome::Broken(Ending::OriginFailed),
             Err(Broken::Receiver) => return Outcome::Broken(Ending::ClientGone),
         }
-        to.ends_by_closing(false);
+        if answered.is_close_delimited {
+            to.close_if_dropped();
+        }
         // No buffer is kept while nothing is asked.
         if from.inflow.held.is_empty() {
             *from.inflow.held = BytesMut::new();
@@ -322,12 +326,13 @@ impl Answering<'_> {
             Onward::Close | Onward::Length => Coding::Plain,
         };
         if onward == Onward::Close {
-            to.ends_by_closing(true);
+            to.reset_if_dropped();
         }
         let answered = Answered {
             origin_is_open: rewrite::leaves_open(&head),
             client_is_open: persists && onward != Onward::Close,
             binds: fields::binds_connection(&head.fields, "www-authenticate"),
+            is_close_delimited: onward == Onward::Close,
         };
         Ok(body.map(|body| (rewrite::framed(body), answered)))
     }

@@ -316,7 +316,7 @@ impl Forwarding<'_> {
 
     /// The client has its answer.
     fn answered(&mut self, answered: Answered, origin: Origin) -> After {
-        let Answered { origin_is_open, client_is_open, binds } = answered;
+        let Answered { origin_is_open, client_is_open, binds, .. } = answered;
         if origin_is_open {
             match self.request.keep {
                 Keep::Shared if !binds => self.road.client.context().pool.keep(origin),

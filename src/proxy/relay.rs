@@ -176,11 +176,15 @@ impl<'a> Receiver<'a> {
         self.write([&out, bytes, end], note).await
     }
 
-    /// While the answer has no other end than the connection's, a connection that is dropped is
-    /// reset: so nothing that broke off looks complete.
-    pub(super) fn ends_by_closing(&self, unfinished: bool) {
-        let linger = unfinished.then_some(Duration::ZERO);
-        SockRef::from(self.half.as_ref()).set_linger(linger).ok();
+    /// From here on a connection that is dropped is reset: what has no other end than the
+    /// connection's must not look complete if it breaks off.
+    pub(super) fn reset_if_dropped(&self) {
+        SockRef::from(self.half.as_ref()).set_linger(Some(Duration::ZERO)).ok();
+    }
+
+    /// It has not broken off.
+    pub(super) fn close_if_dropped(&self) {
+        SockRef::from(self.half.as_ref()).set_linger(None).ok();
     }
 
     /// Writes what is gathered.
