@@ -13,6 +13,7 @@ mod parent;
 mod pool;
 #[cfg_attr(not(target_os = "linux"), path = "no_socket.rs")]
 mod socket;
+mod socket_error;
 mod vet;
 
 pub use dial::{DialError, dial, is_at_the_limit, tune};
@@ -20,5 +21,6 @@ pub use inflow::Inflow;
 pub use origin::Origin;
 pub use parent::{Errand, Failed, Parent, ParentError};
 pub use pool::Pool;
-pub use socket::{FoundSocket, SocketError, leads_to};
+pub use socket::{FoundSocket, leads_to};
+pub use socket_error::SocketError;
 pub use vet::{Candidates, VetError, candidates};

@@ -2,28 +2,12 @@
 
 use std::{net::TcpStream, time::Duration};
 
+use super::SocketError;
 use crate::policy::{List, SocketPath, SocketPermit};
 
 /// There is none.
 #[derive(Debug)]
 pub enum FoundSocket {}
-
-/// Why a socket cannot be connected to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SocketError {
-    /// They are not looked for.
-    #[error("is no socket that can be found")]
-    NotThere,
-    /// Not on this system.
-    #[error("refused the connection")]
-    Refused,
-    /// Not on this system.
-    #[error("did not answer in time")]
-    Timeout,
-    /// Not on this system.
-    #[error("is not the one that leave was given for")]
-    OtherSocket,
-}
 
 impl FoundSocket {
     /// Finds nothing.

@@ -23,6 +23,7 @@ use rustix::fs::{
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::SocketError;
 use crate::policy::{List, SocketPath, SocketPermit};
 
 /// A socket that was found, and is held.
@@ -30,23 +31,6 @@ use crate::policy::{List, SocketPath, SocketPermit};
 pub struct FoundSocket {
     descriptor: OwnedFd,
     path: SocketPath,
-}
-
-/// Why a socket cannot be connected to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SocketError {
-    /// There is none that this process can see.
-    #[error("is no socket that can be found")]
-    NotThere,
-    /// Nobody listens, or this process may not.
-    #[error("refused the connection")]
-    Refused,
-    /// Whoever listens takes no connection.
-    #[error("did not answer in time")]
-    Timeout,
-    /// The permit is for another one.
-    #[error("is not the one that leave was given for")]
-    OtherSocket,
 }
 
 impl FoundSocket {
