@@ -1,7 +1,7 @@
 //! The body of a message: which bytes are its payload, and where it ends. Followed as it comes,
 //! never gathered.
 
-use super::{ChunkError, Chunks};
+use super::{ChunkError, Chunks, Scanned};
 
 /// What is left of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,19 @@ impl Framed {
             }
             Self::UntilClose => Ok(Part { skip: 0, payload: bytes.len(), end: false }),
         }
+    }
+
+    /// Goes past all of these bytes that belong to it.
+    ///
+    /// # Errors
+    ///
+    /// The body breaks its framing, and none of these bytes may go on.
+    pub fn follow(&mut self, bytes: &[u8]) -> Result<Scanned, ChunkError> {
+        if let Self::Chunked(chunks) = self {
+            return chunks.scan(bytes);
+        }
+        let Part { payload, end, .. } = self.part(bytes)?;
+        Ok(if end { Scanned::End(payload) } else { Scanned::More(payload) })
     }
 
     /// Whether nothing is left of it, or there was never anything.

@@ -8,8 +8,8 @@ use bytes::{Buf as _, BytesMut};
 use http::{Method, Uri};
 
 use super::{
-    BodyFields, ChunkError, Field, Fields, HeadLimits, Lines, Malformed, SaidLength, Version,
-    is_token, last_line, lines, split_field,
+    BodyFields, ChunkError, Chunks, Field, Fields, Framed, HeadLimits, Lines, Malformed,
+    SaidLength, Version, is_token, last_line, lines, split_field,
 };
 use crate::net::{Authority, AuthorityError, Target, TargetError};
 
@@ -284,6 +284,18 @@ fn check_target(target: &[u8], connect: bool) -> Result<(), HeadError> {
         }
     }
     Ok(())
+}
+
+impl Framing {
+    /// The body that follows; after what is to be no HTTP any more, none.
+    #[must_use]
+    pub fn body(self) -> Framed {
+        match self {
+            Self::Chunked => Framed::Chunked(Chunks::default()),
+            Self::Length(length) => Framed::Length(length),
+            Self::Switching(_) => Framed::Length(0),
+        }
+    }
 }
 
 impl RequestLine<'_> {

@@ -262,10 +262,7 @@ impl Admission {
 
     /// Records that the origin failed, and says so.
     pub(super) fn fail(&mut self, failure: OriginFailure) -> Refusal {
-        self.trail.end(match failure {
-            OriginFailure::HeadTooLarge | OriginFailure::Protocol => Ending::OriginFailed,
-            OriginFailure::Timeout => Ending::ResponseTimeout,
-        });
+        self.trail.end(failure.ending());
         Refusal::Origin(self.permit.authority().clone(), failure)
     }
 

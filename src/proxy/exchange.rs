@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     fields,
     inbound::Left,
+    refusal::{BadRequest, OriginFailure},
     relay::{Broken, Coding, Event, Receiver, Sender, relay},
     rewrite::{self, Manners, Onward, Outgoing},
     standstill::Standstill,
@@ -335,6 +336,28 @@ impl Answering<'_> {
             is_close_delimited: onward == Onward::Close,
         };
         Ok(body.map(|body| (rewrite::framed(body), answered)))
+    }
+}
+
+impl From<Failure> for OriginFailure {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::BrokeOff | Failure::Protocol => Self::Protocol,
+            Failure::HeadTooLarge => Self::HeadTooLarge,
+            Failure::Timeout => Self::Timeout,
+        }
+    }
+}
+
+impl Fault {
+    /// How it is recorded, and what the client is told; nothing, if it is gone, as the trail says by
+    /// itself.
+    pub(super) fn told(self) -> Option<(Ending, BadRequest)> {
+        match self {
+            Self::Body => Some((Ending::ClientGone, BadRequest::Body)),
+            Self::Gone => None,
+            Self::Stalled => Some((Ending::IdleTimeout, BadRequest::BodyTimeout)),
+        }
     }
 }
 

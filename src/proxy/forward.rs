@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     http1::{
-        Chunks, Framed, Version,
+        Framed, Version,
         request_head::{Framing, RequestHead},
     },
     net::{Authority, Port, Scheme, Target},
@@ -115,11 +115,7 @@ pub(super) async fn forward(
     };
     let request = Request {
         outgoing: rewrite::request(head, &authority, hops),
-        body: match head.framing {
-            Framing::Chunked => Framed::Chunked(Chunks::default()),
-            Framing::Length(length) => Framed::Length(length),
-            Framing::Switching(_) => Framed::Length(0),
-        },
+        body: head.framing.body(),
         manners,
         waits_for_leave,
         keep: match fields::binds_connection(&head.fields, "authorization") {
@@ -253,11 +249,7 @@ impl Forwarding<'_> {
                     replayed = true;
                     continue;
                 }
-                Outcome::Failed(failure) => Err(self.admission.fail(match failure {
-                    Failure::BrokeOff | Failure::Protocol => OriginFailure::Protocol,
-                    Failure::HeadTooLarge => OriginFailure::HeadTooLarge,
-                    Failure::Timeout => OriginFailure::Timeout,
-                })),
+                Outcome::Failed(failure) => Err(self.admission.fail(failure.into())),
                 Outcome::Client(fault) => self.at_fault(fault, &progress),
                 Outcome::Broken(ending) => {
                     self.admission.trail.end(ending);
@@ -277,10 +269,7 @@ impl Forwarding<'_> {
         let Context { timeouts, drain, .. } = &**road.client.context();
         let peer = Some(origin.peer());
         let (inflow, to_origin) = origin.split();
-        let coding = match request.body {
-            Framed::Chunked(_) => Coding::Chunked,
-            Framed::Length(_) | Framed::UntilClose => Coding::Plain,
-        };
+        let coding = Coding::of(&request.body);
         let head = request.outgoing.head.clone();
         let origin = (
             Sender::new(inflow, &mut road.waits.body, timeouts.idle),
@@ -342,12 +331,7 @@ impl Forwarding<'_> {
 
     /// The client failed: it is told, unless it has a part of the answer or is gone.
     fn at_fault(&mut self, fault: Fault, progress: &Progress) -> Result<After, Refusal> {
-        let (ending, error) = match fault {
-            Fault::Body => (Ending::ClientGone, BadRequest::Body),
-            Fault::Stalled => (Ending::IdleTimeout, BadRequest::BodyTimeout),
-            // The trail says so.
-            Fault::Gone => return Ok(After::Broken),
-        };
+        let Some((ending, error)) = fault.told() else { return Ok(After::Broken) };
         self.admission.trail.end(ending);
         match progress.is_answering() {
             true => Ok(After::Broken),

@@ -34,7 +34,6 @@ mod own_connections;
 #[cfg_attr(not(target_os = "linux"), path = "no_pipes.rs")]
 mod pipes;
 mod places;
-mod plain_body;
 mod plain_head;
 mod pump;
 mod refusal;

@@ -16,12 +16,11 @@ use std::sync::{Arc, OnceLock};
 use super::{
     binding::Binding,
     mismatch::Mismatch,
-    plain_body::PlainBody,
     plain_head::{Plain, PlainError, PlainHead},
 };
 use crate::{
     http1::{
-        HeadLimits, Scanned,
+        Framed, HeadLimits, Scanned,
         request_head::{Framing, HeadError, Switch},
     },
     net::{Authority, DnsName},
@@ -63,7 +62,7 @@ enum Stage {
     /// In what may be an HTTP head.
     Plain(PlainHead),
     /// In the body of a request.
-    Body(PlainBody),
+    Body(Framed),
     /// Behind a request.
     Next,
 }
@@ -191,7 +190,8 @@ impl Opening {
                     if head.framing == Framing::Switching(Switch::Tunnel) {
                         return Err(PlainError::Nested.into());
                     }
-                    self.stage = PlainBody::after(head.framing).map_or(Stage::Next, Stage::Body);
+                    let body = head.framing.body();
+                    self.stage = if body.is_empty() { Stage::Next } else { Stage::Body(body) };
                     Ok(Step::Release(head.end))
                 }
                 Plain::Hold => Ok(Step::Hold),

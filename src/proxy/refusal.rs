@@ -18,7 +18,7 @@ use crate::{
     dns::DnsError,
     http1::{Malformed, request_head::HeadError},
     net::Authority,
-    observe::{Caller, Counters},
+    observe::{Caller, Counters, Ending},
     policy::{Denial, Policy, SocketPath},
     upstream::{DialError, ParentError, SocketError},
 };
@@ -119,6 +119,16 @@ pub(super) enum OriginFailure {
     Protocol,
     /// No answer in time.
     Timeout,
+}
+
+impl OriginFailure {
+    /// How it is recorded.
+    pub(super) fn ending(self) -> Ending {
+        match self {
+            Self::HeadTooLarge | Self::Protocol => Ending::OriginFailed,
+            Self::Timeout => Ending::ResponseTimeout,
+        }
+    }
 }
 
 /// What is served besides TRACE, as `Allow` must say (RFC 9110 §15.5.6). Other methods pass too.

@@ -122,6 +122,16 @@ pub(super) async fn relay(
     to.flush(&note).await
 }
 
+impl Coding {
+    /// Of a request's body, which goes on as it came.
+    pub(super) fn of(body: &Framed) -> Self {
+        match body {
+            Framed::Chunked(_) => Self::Chunked,
+            Framed::Length(_) | Framed::UntilClose => Self::Plain,
+        }
+    }
+}
+
 impl<'a> Sender<'a> {
     pub(super) fn new(inflow: Inflow<'a>, standstill: &'a mut Standstill, idle: Duration) -> Self {
         Self { inflow, standstill, idle }

@@ -15,7 +15,7 @@ use super::{
     client::Client,
     connection::After,
     context::{Context, UnixSockets},
-    exchange::{Answered, Exchange, Failure, Fault, Outcome, Progress},
+    exchange::{Answered, Exchange, Outcome, Progress},
     forward::{CONTINUE, Road, target, waits_for_leave},
     limit::Limit,
     refusal::{BadRequest, NoSockets, OriginFailure, Refusal, SocketFailure},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     http1::{
-        Chunks, Framed,
+        Framed,
         request_head::{Framing, RequestHead},
     },
     net::{Authority, Port},
@@ -120,11 +120,7 @@ pub(super) async fn forward_to_socket(
             return Err(Refusal::Limit(Limit::Dials));
         }
     };
-    let body = match head.framing {
-        Framing::Chunked => Framed::Chunked(Chunks::default()),
-        Framing::Length(length) => Framed::Length(length),
-        Framing::Switching(_) => Framed::Length(0),
-    };
+    let body = head.framing.body();
     if waits_for_leave && !body.is_empty() && road.inbound.is_idle() {
         road.inbound.say(CONTINUE.to_vec()).await;
     }
@@ -143,22 +139,11 @@ pub(super) async fn forward_to_socket(
         // Nobody asked it to.
         Ok(Outcome::Switched) => (Ending::OriginFailed, Ok(After::Broken)),
         Ok(Outcome::Failed(failure)) => {
-            let (ending, failure) = match failure {
-                Failure::BrokeOff | Failure::Protocol => {
-                    (Ending::OriginFailed, OriginFailure::Protocol)
-                }
-                Failure::HeadTooLarge => (Ending::OriginFailed, OriginFailure::HeadTooLarge),
-                Failure::Timeout => (Ending::ResponseTimeout, OriginFailure::Timeout),
-            };
-            (ending, Err(Refusal::Socket(asked, SocketFailure::Answer(failure))))
+            let failure = OriginFailure::from(failure);
+            (failure.ending(), Err(Refusal::Socket(asked, SocketFailure::Answer(failure))))
         }
-        // The trail says that it is gone.
-        Ok(Outcome::Client(Fault::Gone)) => return Ok(After::Broken),
-        Ok(Outcome::Client(fault @ (Fault::Body | Fault::Stalled))) => {
-            let (ending, error) = match fault {
-                Fault::Body | Fault::Gone => (Ending::ClientGone, BadRequest::Body),
-                Fault::Stalled => (Ending::IdleTimeout, BadRequest::BodyTimeout),
-            };
+        Ok(Outcome::Client(fault)) => {
+            let Some((ending, error)) = fault.told() else { return Ok(After::Broken) };
             let done = if progress.is_answering() { Ok(After::Broken) } else { Err(error.into()) };
             (ending, done)
         }
@@ -189,10 +174,7 @@ impl Sending<'_> {
         let Self { road, stream, body, manners, trail, progress } = &mut self;
         let client = road.client;
         let Context { timeouts, drain, .. } = &**client.context();
-        let coding = match body {
-            Framed::Chunked(_) => Coding::Chunked,
-            Framed::Length(_) | Framed::UntilClose => Coding::Plain,
-        };
+        let coding = Coding::of(body);
         let mut held = BytesMut::new();
         let (from, to) = stream.split();
         let inflow = Inflow::new(from, &mut held);
