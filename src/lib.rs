@@ -64,7 +64,8 @@
 //!
 //! `main.rs` → `cli/serve.rs` → `app/open.rs` → `proxy/listener.rs` → `proxy/connection.rs` →
 //! `proxy/connect.rs` → `proxy/admit.rs` → `policy/evaluate.rs` → `upstream/dial.rs` →
-//! `proxy/tunnel.rs`. Beside it: `proxy/workers.rs`, the threads, and `proxy/pump.rs`, the bytes.
+//! `proxy/tunnel.rs`. Beside it: `proxy/workers.rs`, the threads, and `proxy/pump.rs`, the bytes. A
+//! plain request goes from `proxy/connection.rs` by `proxy/forward.rs` to `proxy/exchange.rs`.
 
 pub mod app;
 pub mod cli;

@@ -222,6 +222,7 @@ async fn a_deadline_begins_with_its_request() {
     let mut client = raw_connect(proxy.address).await;
     client.write_all(&get("b.test", port)).await.unwrap();
     let (server, _) = origin.accept_request().await;
+    // Most of the deadline passes on purpose: the next request must have all of it again.
     tokio::time::sleep(Duration::from_secs(2)).await;
     change(&proxy, ONE);
     assert_eq!(read_answer(&mut client).await.status, 403);
